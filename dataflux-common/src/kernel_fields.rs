@@ -1,0 +1,82 @@
+//! Kernel facts that programs need and userspace looks up in the running kernel's type information (BTF) at load.
+//!
+//! Each reader declares its list once with [`kernel_fields!`](crate::kernel_fields!). The list yields a constant per entry,
+//! the index into the reader's `FIELDS` global, and the table that userspace resolves. A fact that this kernel lacks has the
+//! value [`ABSENT`]: a program guards its use by a branch, which the verifier removes because the global is frozen.
+
+/// The value of a fact that the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// One fact about the running kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct KernelField {
+    /// The name of its constant, for messages.
+    pub name: &'static str,
+    /// Where to look, first match wins: older and newer kernels call the same thing differently.
+    pub alternatives: &'static [Lookup],
+}
+
+/// How a fact is found.
+#[derive(Debug, Clone, Copy)]
+pub enum Lookup {
+    /// Byte offset of a member, which may lie in anonymous structs or unions, and must have this size in bytes. A path
+    /// goes through named members that are structs themselves, as `["ns", "inum"]` in `net`.
+    Member {
+        /// The struct's name.
+        of: &'static str,
+        /// Member names, outermost first.
+        path: &'static [&'static str],
+        /// Size of the last member in bytes.
+        size: u32,
+    },
+    /// Position among a tracepoint's arguments (the first is 0) of the first one with this type, written as in C
+    /// without `const`: `struct request *`, `blk_status_t`, `enum skb_drop_reason`, `unsigned int`.
+    Argument {
+        /// The tracepoint's name.
+        of: &'static str,
+        /// The argument's type.
+        is: &'static str,
+    },
+    /// The value of an enumerator.
+    Enumerator {
+        /// The enum's name.
+        of: &'static str,
+        /// The enumerator's name.
+        named: &'static str,
+    },
+    /// A value for kernels that do not describe it in BTF; the entry's comment gives the kernel source.
+    Otherwise(u32),
+}
+
+/// Declares a reader's kernel facts: one constant each, and the table `KERNEL_FIELDS`.
+#[macro_export]
+macro_rules! kernel_fields {
+    ($($(#[$meta:meta])* $name:ident = $first:expr $(, or $next:expr)*;)+) => {
+        /// What userspace looks up before it loads this reader's programs, in the order of the constants.
+        pub static KERNEL_FIELDS: [$crate::kernel_fields::KernelField; FIELDS] = [$(
+            $crate::kernel_fields::KernelField { name: stringify!($name), alternatives: &[$first $(, $next)*] },
+        )+];
+        $crate::kernel_fields!(@index (0) $($(#[$meta])* $name)+);
+    };
+    (@index ($index:expr) $(#[$meta:meta])* $name:ident $($rest:tt)*) => {
+        $(#[$meta])*
+        pub const $name: usize = $index;
+        $crate::kernel_fields!(@index ($index + 1) $($rest)*);
+    };
+    (@index ($index:expr)) => {
+        /// How many facts there are.
+        pub const FIELDS: usize = $index;
+    };
+}
+
+/// Shorthand for [`Lookup::Member`].
+#[must_use]
+pub const fn member(of: &'static str, path: &'static [&'static str], size: u32) -> Lookup {
+    Lookup::Member { of, path, size }
+}
+
+/// Shorthand for [`Lookup::Argument`].
+#[must_use]
+pub const fn argument(of: &'static str, is: &'static str) -> Lookup {
+    Lookup::Argument { of, is }
+}

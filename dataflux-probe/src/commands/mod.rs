@@ -1,0 +1,1 @@
+//! The commands of `dataflux-probe`, one file each.

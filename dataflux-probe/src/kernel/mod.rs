@@ -1,0 +1,5 @@
+//! The kernel side as userspace sees it: loading objects, resolving kernel facts, draining maps.
+
+/// What loading and attaching needs of this machine.
+#[derive(Debug)]
+pub struct Kernel {}

@@ -1,0 +1,13 @@
+//! The userspace of DataFlux Probe. The order of the modules is the reading order: the data path first.
+
+pub mod model;
+pub mod metrics;
+pub mod metadata;
+pub mod pipeline;
+pub mod formatters;
+pub mod loggers;
+pub mod kernel;
+pub mod histogram;
+pub mod plugin;
+pub mod config;
+pub mod commands;

@@ -1,0 +1,95 @@
+//! Loggers: deliver payloads, nothing else. Numbering, queueing, retry and order are the pipeline's business.
+
+use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    model::{Metadata, Part, Stream},
+    plugin::Plugin,
+};
+
+/// Delivers payloads.
+pub trait Logger: Send {
+    /// Opens files, ports and connections; called on the main thread before privileges are given up. After `Retry` the
+    /// pipeline calls it again later, with backoff.
+    fn open(&mut self) -> Result<(), SendError> {
+        Ok(())
+    }
+
+    /// Takes one payload over; payloads come in order. The future resolves once it is safe at the other end.
+    fn send(&mut self, payload: Payload) -> Acknowledgement;
+
+    /// What it can take.
+    fn limits(&self) -> Limits {
+        Limits::ONE_AT_A_TIME
+    }
+
+    /// Paths and ports that no second output may use, for `check`.
+    fn claims(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Called once, after the last acknowledgement.
+    fn close(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// Resolves when a payload is safe at the other end, or cannot be.
+pub type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>>;
+
+/// Why a payload was not delivered.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// Try the same payload again later: whatever can heal.
+    #[error("{0:#}")]
+    Retry(anyhow::Error),
+    /// Split it and try the parts.
+    #[error("payload too large")]
+    TooLarge,
+    /// It will never be accepted: count it, go on.
+    #[error("rejected: {0:#}")]
+    Reject(anyhow::Error),
+}
+
+/// What a logger can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest payload in bytes.
+    pub payload_bytes: usize,
+    /// How many payloads may wait for their acknowledgement.
+    pub in_flight: usize,
+}
+
+impl Limits {
+    /// Any size, one after the other.
+    pub const ONE_AT_A_TIME: Self = Self {
+        payload_bytes: usize::MAX,
+        in_flight: 1,
+    };
+}
+
+/// Bytes, and what a transport may want to route by.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    /// One formatted record.
+    pub bytes: Bytes,
+    /// What a new file starts with.
+    pub file_header: Bytes,
+    /// Media type of `bytes`.
+    pub content_type: &'static str,
+    /// The stream it belongs to.
+    pub stream: Arc<Stream>,
+    /// The numbers it covers.
+    pub range: RangeInclusive<u64>,
+    /// Which part of the envelope it is.
+    pub part: Part,
+    /// The readers in it.
+    pub readers: Vec<&'static str>,
+    /// The envelope's header.
+    pub metadata: Arc<Metadata>,
+}
+
+/// Every logger, alphabetical. Add yours here.
+pub const REGISTRY: &[&Plugin<dyn Logger>] = &[];

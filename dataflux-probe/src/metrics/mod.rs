@@ -1,0 +1,36 @@
+//! Metric readers: what is measured.
+
+use crate::{
+    kernel::Kernel,
+    model::Snapshot,
+    plugin::{Capability, Plugin},
+};
+
+/// Measures one thing.
+pub trait MetricReader: Send {
+    /// Loads programs and attaches them. Called once, on the main thread, before privileges are given up. Readers of
+    /// `/proc` keep the default.
+    fn attach(&mut self, _kernel: &Kernel) -> Result<(), AttachError> {
+        Ok(())
+    }
+
+    /// Appends the current cumulative value of every series. Runs off the async threads, never beside itself.
+    fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()>;
+}
+
+/// Why a reader could not attach.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// This machine lacks what it needs: run without, say so once.
+    #[error("unsupported: {0}")]
+    Unsupported(String),
+    /// A privilege is missing.
+    #[error("needs {}", .0.name())]
+    Denied(Capability),
+    /// It should have worked.
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+}
+
+/// Every metric reader, alphabetical. Add yours here.
+pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[];

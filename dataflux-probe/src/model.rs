@@ -1,0 +1,509 @@
+//! The values that travel through the probe: metric definitions, snapshots, envelopes.
+
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, sync::Arc, time::Duration};
+
+/// What a metric means. Declared once as a `static` in its reader's file; documentation is generated from it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MetricDef {
+    /// Reader, dot, noun: `block_io.latency`. Never has a unit in it.
+    pub name: &'static str,
+    /// How its values behave.
+    pub kind: Kind,
+    /// What one is.
+    pub unit: Unit,
+    /// One sentence that ends with a period.
+    pub help: &'static str,
+    /// Label names, of closed and small sets. A series gives a value for each, in this order.
+    pub labels: &'static [&'static str],
+}
+
+/// How the values of a metric behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while its series lives.
+    Counter {
+        /// What a series stands for when it is seen for the first time.
+        born: Born,
+        /// What a smaller value than before means.
+        fall: Fall,
+    },
+    /// A value of the moment.
+    Gauge,
+    /// A log-linear histogram whose buckets only grow; series are born at 0 and a fall is a restart.
+    Histogram,
+}
+
+/// What a series that is seen for the first time, after its reader's first snapshot, has counted so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Born {
+    /// It began in this window: all of its total belongs to it. Kernel maps.
+    Zero,
+    /// It has a past: the first value is a baseline, and the window has no value yet. `/proc`.
+    Past,
+}
+
+/// What a counter that is smaller than before means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fall {
+    /// It began anew, like a replaced interface: a new series.
+    Restart,
+    /// The kernel's own inexactness (idle, iowait): the window counts 0 and the highest value stays the baseline.
+    Jitter,
+}
+
+/// The unit of a metric's values. Formatters convert; readers never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Bytes.
+    Bytes,
+    /// Things: packets, requests, switches.
+    Count,
+}
+
+impl Unit {
+    /// As it stands in an envelope: `ns`, `bytes`, `count`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::Bytes => "bytes",
+            Self::Count => "count",
+        }
+    }
+}
+
+/// Something that metadata can put a name to. A reader gives what its source gives: an id or a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Entity {
+    /// What it is.
+    pub kind: EntityKind,
+    /// Which one.
+    pub key: EntityKey,
+}
+
+/// Kinds of entities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntityKind {
+    /// A block device; its id is its device number.
+    Device,
+    /// A network interface of process 1's namespace; its id is its index.
+    Interface,
+}
+
+/// How a reader tells one entity from the others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntityKey {
+    /// Device: major << 20 | minor. Interface: index.
+    Id(u32),
+    /// For sources that have only a name.
+    Name(Arc<str>),
+    /// All that are not reported by themselves, together.
+    Other,
+}
+
+impl EntityKind {
+    /// As it stands in an envelope.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Device => "device",
+            Self::Interface => "interface",
+        }
+    }
+
+    /// An id as people write it: `254:0` for a device, `2` for an interface.
+    #[must_use]
+    pub fn format_id(self, id: u32) -> String {
+        match self {
+            Self::Device => format!("{}:{}", id >> 20, id & 0xf_ffff),
+            Self::Interface => id.to_string(),
+        }
+    }
+}
+
+/// A label's value. Borrowed where the set is fixed.
+pub type LabelValue = std::borrow::Cow<'static, str>;
+
+/// One series of a snapshot: cumulative values, as read.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Its metric.
+    pub def: &'static MetricDef,
+    /// What it belongs to.
+    pub entity: Option<Entity>,
+    /// One value for each label of the metric.
+    pub labels: Box<[LabelValue]>,
+    /// The value since the series began (counters, histograms) or of now (gauges).
+    pub value: Total,
+}
+
+/// A cumulative value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Total {
+    /// Of a counter.
+    Counter(u64),
+    /// Of a gauge.
+    Gauge(f64),
+    /// Of a histogram.
+    Histogram(Buckets),
+}
+
+/// A histogram with only the buckets that hold something, sorted by bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Buckets {
+    /// Sum of the values.
+    pub sum: u64,
+    /// Bucket of `log_linear/3` and how many values are in it; never 0.
+    pub counts: Vec<(u16, u64)>,
+}
+
+impl Buckets {
+    /// From the buckets 0, 1, 2, ... of a kernel map, which may hold only the first part of them.
+    #[must_use]
+    pub fn from_dense(sum: u64, counts: impl IntoIterator<Item = u64>) -> Self {
+        let counts = (0u16..)
+            .zip(counts)
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        Self { sum, counts }
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(|&(_, count)| count).sum()
+    }
+}
+
+/// The cumulative values of one reader at one instant. All or nothing: that of a failed read is thrown away. A series that
+/// is missing from a snapshot has ended; if it comes back, it is a new one.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// All series, in the reader's order.
+    pub series: Vec<Series>,
+    /// Events since attaching that the kernel side could not record.
+    pub lost: u64,
+    /// Metrics that this machine cannot give.
+    pub unsupported: Vec<&'static MetricDef>,
+    /// Set by a reader whose values are incomplete or in doubt, with the reason. `Ok` otherwise.
+    pub health: Health,
+}
+
+impl Snapshot {
+    /// Adds a counter's total.
+    pub fn counter<L: Into<LabelValue>>(
+        &mut self,
+        def: &'static MetricDef,
+        entity: Option<Entity>,
+        labels: impl IntoIterator<Item = L>,
+        value: u64,
+    ) {
+        self.push(def, entity, labels, Total::Counter(value));
+    }
+
+    /// Adds a gauge.
+    pub fn gauge<L: Into<LabelValue>>(
+        &mut self,
+        def: &'static MetricDef,
+        entity: Option<Entity>,
+        labels: impl IntoIterator<Item = L>,
+        value: f64,
+    ) {
+        self.push(def, entity, labels, Total::Gauge(value));
+    }
+
+    /// Adds a histogram's totals.
+    pub fn histogram<L: Into<LabelValue>>(
+        &mut self,
+        def: &'static MetricDef,
+        entity: Option<Entity>,
+        labels: impl IntoIterator<Item = L>,
+        value: Buckets,
+    ) {
+        self.push(def, entity, labels, Total::Histogram(value));
+    }
+
+    fn push<L: Into<LabelValue>>(
+        &mut self,
+        def: &'static MetricDef,
+        entity: Option<Entity>,
+        labels: impl IntoIterator<Item = L>,
+        value: Total,
+    ) {
+        let labels: Box<[LabelValue]> = labels.into_iter().map(Into::into).collect();
+        debug_assert_eq!(
+            labels.len(),
+            def.labels.len(),
+            "{}: a value for each label",
+            def.name
+        );
+        self.series.push(Series {
+            def,
+            entity,
+            labels,
+            value,
+        });
+    }
+}
+
+/// No labels, for the methods of [`Snapshot`].
+pub const NO_LABELS: [&str; 0] = [];
+
+/// How far a source can be trusted, from best to worst; merging keeps the worse one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Everything works.
+    #[default]
+    Ok,
+    /// Some of it works.
+    Degraded,
+    /// It works, but its values are in doubt.
+    Suspect,
+    /// This machine cannot give it.
+    Unsupported,
+    /// A privilege is missing.
+    Denied,
+    /// It should work and does not.
+    Failed,
+}
+
+impl Status {
+    /// As it stands in an envelope.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Suspect => "suspect",
+            Self::Unsupported => "unsupported",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A status and, unless it is `ok`, why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// How far to trust it.
+    pub status: Status,
+    /// Why; empty when ok.
+    pub reason: Arc<str>,
+}
+
+impl Health {
+    /// A status with its reason.
+    pub fn new(status: Status, reason: impl Into<Arc<str>>) -> Self {
+        Self {
+            status,
+            reason: reason.into(),
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.reason {
+            "" => out.write_str(self.status.name()),
+            reason => write!(out, "{} ({reason})", self.status.name()),
+        }
+    }
+}
+
+/// Wall-clock time: nanoseconds since 1970-01-01 UTC.
+pub type WallTime = i64;
+
+/// A stretch of time on two clocks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Wall clock at its start.
+    pub start: WallTime,
+    /// Wall clock at its stop; before `start` when the clock was set back.
+    pub stop: WallTime,
+    /// Its length by CLOCK_MONOTONIC: what to divide by. Excludes suspension.
+    pub duration: Duration,
+    /// How long the machine was suspended in it.
+    pub suspended: Duration,
+    /// How far the wall clock jumped in it, ns.
+    pub clock_step: i64,
+}
+
+/// What metadata readers know: the header of an envelope.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metadata {
+    /// One section per metadata reader, by its name; each is a JSON object.
+    pub sections: BTreeMap<&'static str, serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Everything read at one tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Envelope {
+    /// From the stream's previous tick to this one.
+    pub window: Window,
+    /// Who this host is.
+    pub metadata: Arc<Metadata>,
+    /// One per reader.
+    pub sources: Vec<Source>,
+}
+
+/// One reader's part of an envelope.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The reader's name.
+    pub reader: &'static str,
+    /// How far to trust it.
+    pub health: Health,
+    /// From its last successful read to this one.
+    pub window: Window,
+    /// How much of the window its values cover; 0 when the read failed.
+    pub covered: Duration,
+    /// Events in the window that the kernel side could not record.
+    pub lost: u64,
+    /// Metrics that this machine cannot give.
+    pub unsupported: Vec<&'static MetricDef>,
+    /// Its series.
+    pub metrics: Vec<Metric>,
+}
+
+/// One series in one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// Its metric.
+    pub def: &'static MetricDef,
+    /// What it belongs to, as its reader keys it.
+    pub entity: Option<Entity>,
+    /// The entity's id, if known.
+    pub entity_id: Option<u32>,
+    /// The entity's name, if known.
+    pub entity_name: Option<Arc<str>>,
+    /// One value for each label of the metric.
+    pub labels: Box<[LabelValue]>,
+    /// What happened in the window.
+    pub value: Value,
+}
+
+/// The value of a series in a window.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Of a counter.
+    Counter {
+        /// How much it grew; `None` when the window holds its baseline.
+        value: Option<u64>,
+        /// Its running total, comparable within one stream.
+        total: u64,
+    },
+    /// Of a gauge. All three are equal until windows are merged.
+    Gauge {
+        /// The latest value.
+        value: f64,
+        /// The smallest.
+        min: f64,
+        /// The largest.
+        max: f64,
+    },
+    /// Of a histogram: what was added in the window.
+    Histogram(Buckets),
+}
+
+impl Value {
+    /// Whether nothing happened: a counter or histogram without change. Gauges and baselines always tell something.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        match self {
+            Self::Counter { value, .. } => *value == Some(0),
+            Self::Gauge { .. } => false,
+            Self::Histogram(buckets) => buckets.counts.is_empty() && buckets.sum == 0,
+        }
+    }
+}
+
+/// The stream an envelope belongs to: one output of one start of the probe, and one reader of it for `per_reader`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Output, `/` and reader if per reader, `-` and a random id of the start.
+    pub id: Arc<str>,
+    /// What this output sent before this start.
+    pub previous: Option<Previous>,
+}
+
+/// The last stream of an output that numbered anything.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Previous {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its highest number known durably.
+    pub last: u64,
+    /// Where its last window stopped.
+    pub stop_time: WallTime,
+    /// What is known lost at its end.
+    pub gaps: Vec<Gap>,
+}
+
+/// Numbers of a stream that are lost.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Gap {
+    /// The first one.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why envelopes were lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The queue had no room, and merging could not make any.
+    QueueFull,
+    /// The transport will never take it.
+    Rejected,
+    /// It could not be formatted.
+    Unformattable,
+    /// The probe stopped before it could be delivered.
+    Stopped,
+}
+
+impl Cause {
+    /// As it stands in an envelope.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Rejected => "rejected",
+            Self::Unformattable => "unformattable",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Which part of an envelope that had to be split; 1 of 1 otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// From 1.
+    pub part: u32,
+    /// How many there are.
+    pub parts: u32,
+}
+
+impl Part {
+    /// An envelope in one piece.
+    pub const WHOLE: Self = Self { part: 1, parts: 1 };
+}
+
+/// An envelope that one output has accepted.
+#[derive(Debug, Clone)]
+pub struct Numbered {
+    /// Its stream.
+    pub stream: Arc<Stream>,
+    /// One number, or several after merging.
+    pub range: RangeInclusive<u64>,
+    /// Which part of it.
+    pub part: Part,
+    /// Numbers of this stream that were lost before it, and why.
+    pub gaps: Vec<Gap>,
+    /// What it carries.
+    pub envelope: Arc<Envelope>,
+}

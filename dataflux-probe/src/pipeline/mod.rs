@@ -1,0 +1,91 @@
+//! How envelopes move: from readers, through deltas and queues, to loggers.
+
+pub mod counters;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    formatters::Formatter,
+    loggers::Logger,
+    metadata::{MetadataReader, names::Names},
+    metrics::MetricReader,
+    model::{Health, MetricDef},
+};
+use counters::Counters;
+
+/// Everything that runs: built from the configuration, attached and opened on the main thread.
+pub struct Pipeline {
+    /// How often envelopes leave: the shortest interval of the readers is a multiple or a part of it.
+    pub interval: Duration,
+    /// Metric readers.
+    pub readers: Vec<Reader>,
+    /// Metadata readers.
+    pub metadata: Vec<Metadata>,
+    /// Where envelopes go.
+    pub outputs: Vec<Output>,
+    /// Joins ids and names.
+    pub names: Names,
+    /// The pipeline's counters of itself.
+    pub counters: Arc<Counters>,
+    /// Where what must outlive the process is kept; `None` when it cannot be.
+    pub state_dir: Option<PathBuf>,
+    /// How long outputs may go on delivering after the last read.
+    pub drain_limit: Duration,
+}
+
+/// A metric reader and how it attached.
+pub struct Reader {
+    /// Its name.
+    pub name: &'static str,
+    /// How often it is read.
+    pub interval: Duration,
+    /// What it measures.
+    pub metrics: &'static [&'static MetricDef],
+    /// `Ok` if it is to be read; otherwise every envelope says why not, and it is never read.
+    pub attached: Health,
+    /// The reader.
+    pub reader: Box<dyn MetricReader>,
+}
+
+/// A metadata reader.
+pub struct Metadata {
+    /// Its name.
+    pub name: &'static str,
+    /// How often it is read.
+    pub interval: Duration,
+    /// The reader.
+    pub reader: Box<dyn MetadataReader>,
+}
+
+/// One output: a formatter, a logger, and the queue between.
+pub struct Output {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Formats what leaves.
+    pub formatter: Box<dyn Formatter>,
+    /// Delivers it.
+    pub logger: Box<dyn Logger>,
+    /// Whether the logger is open; if not, the pipeline tries again with backoff.
+    pub opened: bool,
+    /// An envelope for each reader instead of one for all.
+    pub per_reader: bool,
+    /// Whether counters and histograms without change are sent.
+    pub keep_zeros: bool,
+    /// Bound of the queue.
+    pub queue_bytes: u64,
+    /// What happens when the queue is full.
+    pub when_full: WhenFull,
+}
+
+/// What happens when a queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Two old windows merge into a longer one.
+    #[default]
+    Coalesce,
+    /// The oldest envelope is lost.
+    DropOldest,
+    /// The incoming envelope is lost.
+    DropNewest,
+}

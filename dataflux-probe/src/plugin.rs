@@ -1,0 +1,98 @@
+//! The entry of a plugin in its registry, and what plugins are built from.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{config::Section, model::MetricDef, pipeline::counters::Counters};
+
+/// One entry of a registry. `T` is the plugin's trait object: the one generic struct that serves four registries.
+pub struct Plugin<T: ?Sized + 'static> {
+    /// File name, config section and metric prefix.
+    pub name: &'static str,
+    /// One line for `list` and the documentation.
+    pub summary: &'static str,
+    /// What it needs of the machine.
+    pub needs: Needs,
+    /// Its config section as commented TOML, without the section's header. A test parses it.
+    pub example: &'static str,
+    /// What it measures; metric readers only.
+    pub metrics: &'static [&'static MetricDef],
+    /// Validates the section and builds the plugin. Opens nothing.
+    pub build: fn(&Section<'_>, &Context) -> anyhow::Result<Box<T>>,
+}
+
+/// What a plugin needs of the machine.
+pub struct Needs {
+    /// Kernel features, files or hooks, for people.
+    pub kernel: &'static str,
+    /// Capabilities to attach or open with.
+    pub attach: &'static [Capability],
+    /// Capabilities it goes on needing afterwards.
+    pub keep: &'static [Capability],
+}
+
+impl Needs {
+    /// Nothing of the kernel, no capability.
+    pub const NOTHING: Self = Self {
+        kernel: "",
+        attach: &[],
+        keep: &[],
+    };
+}
+
+/// Capabilities that plugins ask for (capabilities(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// Load programs and create maps.
+    Bpf,
+    /// Attach to tracepoints and read kernel memory from programs.
+    Perfmon,
+}
+
+impl Capability {
+    /// As capabilities(7) writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bpf => "CAP_BPF",
+            Self::Perfmon => "CAP_PERFMON",
+        }
+    }
+}
+
+/// What plugins are built with beside their section.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Where the host's files are.
+    pub roots: Roots,
+    /// The pipeline's own counters, which the `probe` reader reports.
+    pub counters: Arc<Counters>,
+    /// The name of the output that a formatter or logger belongs to; empty for readers.
+    pub output: String,
+    /// Whether each envelope of that output holds one reader only.
+    pub per_reader: bool,
+    /// A short hash of the configuration file, for the `agent` section.
+    pub config_hash: Arc<str>,
+    /// When the probe started.
+    pub started: crate::model::WallTime,
+}
+
+/// The folders through which the probe sees its host; a container mounts them elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roots {
+    /// The host's `/proc`. Network and mounts are read of its process 1.
+    pub proc: PathBuf,
+    /// The host's `/sys`.
+    pub sys: PathBuf,
+    /// The host's `/`.
+    pub root: PathBuf,
+}
+
+impl Default for Roots {
+    fn default() -> Self {
+        Self {
+            proc: "/proc".into(),
+            sys: "/sys".into(),
+            root: "/".into(),
+        }
+    }
+}

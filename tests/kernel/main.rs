@@ -1,0 +1,1 @@
+//! Real programs on the running kernel, against independent counters. Needs root.
