@@ -1,6 +1,7 @@
 //! How envelopes move: from readers, through deltas and queues, to loggers.
 
 pub mod counters;
+mod run;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,9 +16,7 @@ use counters::Counters;
 
 /// Everything that runs: built from the configuration, attached and opened on the main thread.
 pub struct Pipeline {
-    /// How often envelopes leave: the shortest interval of the readers is a multiple or a part of it.
-    pub interval: Duration,
-    /// Metric readers.
+    /// Metric readers. An envelope leaves at every tick at which one of them is due.
     pub readers: Vec<Reader>,
     /// Metadata readers.
     pub metadata: Vec<Metadata>,
@@ -41,7 +40,7 @@ pub struct Reader {
     pub interval: Duration,
     /// What it measures.
     pub metrics: &'static [&'static MetricDef],
-    /// `Ok` if it is to be read; otherwise every envelope says why not, and it is never read.
+    /// `Ok` if it is to be read; otherwise every envelope that it would be in says why not, and it is never read.
     pub attached: Health,
     /// The reader.
     pub reader: Box<dyn MetricReader>,
