@@ -10,6 +10,9 @@ use std::{
 /// The folder with the objects, if it is not `target/bpf` of the workspace.
 const FOLDER: &str = "DATAFLUX_BPF_DIR";
 
+/// Objects of developer commands, which no reader loads.
+const NOT_READERS: &[&str] = &["bench"];
+
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed={FOLDER}");
@@ -59,6 +62,7 @@ fn objects(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "o")
             && let Some(name) = path.file_stem().and_then(|name| name.to_str())
+            && !NOT_READERS.contains(&name)
         {
             found.push((name.to_owned(), path.clone()));
         }
