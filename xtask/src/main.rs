@@ -1,3 +1,49 @@
-//! Developer commands: `cargo xtask <command>`.
+//! Developer commands: `./x <command>`, or `cargo xtask <command>`.
 
-fn main() {}
+mod build_ebpf;
+mod check;
+mod command;
+mod docs;
+mod probe_binary;
+mod run;
+mod rustc_wrapper;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Developer commands of DataFlux Probe.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Xtask {
+    BuildEbpf(build_ebpf::Args),
+    Run(run::Args),
+    Test(test::Args),
+    Check(check::Args),
+    Docs(docs::Args),
+}
+
+fn main() -> ExitCode {
+    let result = if rustc_wrapper::is_called() {
+        rustc_wrapper::become_rustc()
+    } else {
+        match Xtask::parse() {
+            Xtask::BuildEbpf(args) => build_ebpf::main(&args),
+            Xtask::Run(args) => run::main(&args),
+            Xtask::Test(args) => test::main(&args),
+            Xtask::Check(args) => check::main(&args),
+            Xtask::Docs(args) => docs::main(&args),
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            command::say(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
