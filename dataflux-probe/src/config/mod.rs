@@ -2,5 +2,194 @@
 
 pub mod section;
 pub mod values;
+mod known;
+mod outputs;
+mod problem;
+mod readers;
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::Deserialize;
+
+use crate::{
+    formatters::{self, Formatter},
+    loggers::{self, Logger},
+    metadata::{self, MetadataReader},
+    metrics::{self, MetricReader},
+    model::WallTime,
+    pipeline,
+    plugin::{Context, Plugin, Roots},
+};
+use problem::Problems;
+use section::File;
+use values::Time;
+
+pub use problem::Invalid;
 pub use section::Section;
+
+/// The plugins that a configuration can name.
+#[derive(Clone, Copy)]
+pub struct Registries {
+    /// What `[metadata.*]` can be.
+    pub metadata: &'static [&'static Plugin<dyn MetadataReader>],
+    /// What `[metrics.*]` can be.
+    pub metrics: &'static [&'static Plugin<dyn MetricReader>],
+    /// What `formatter` can be.
+    pub formatters: &'static [&'static Plugin<dyn Formatter>],
+    /// What `logger` can be.
+    pub loggers: &'static [&'static Plugin<dyn Logger>],
+}
+
+impl Registries {
+    /// The plugins of this program.
+    pub const BUILT_IN: Self = Self {
+        metadata: metadata::REGISTRY,
+        metrics: metrics::REGISTRY,
+        formatters: formatters::REGISTRY,
+        loggers: loggers::REGISTRY,
+    };
+}
+
+/// A valid configuration, with all its plugins built. Nothing is attached or open yet.
+pub struct Config {
+    /// How often envelopes leave: the shortest interval in use, which all others are multiples of.
+    pub interval: Duration,
+    /// Where to keep what must outlive the process.
+    pub state_dir: Option<PathBuf>,
+    /// How long outputs may go on delivering after the last read.
+    pub drain: Duration,
+    /// What all plugins were built with.
+    pub context: Context,
+    /// Metadata readers.
+    pub metadata: Vec<pipeline::Metadata>,
+    /// Metric readers; none is attached.
+    pub readers: Vec<pipeline::Reader>,
+    /// Outputs; none is open.
+    pub outputs: Vec<pipeline::Output>,
+}
+
+/// `[probe]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Probe {
+    interval: Time,
+    state_dir: Option<PathBuf>,
+    drain: Time,
+    proc: PathBuf,
+    sys: PathBuf,
+    root: PathBuf,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        let Roots { proc, sys, root } = Roots::default();
+        Self {
+            interval: Time(Duration::from_secs(10)),
+            state_dir: None,
+            drain: Time(Duration::from_secs(5)),
+            proc,
+            sys,
+            root,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a file and builds what it names.
+    ///
+    /// # Errors
+    /// [`Invalid`]: the file cannot be read, or something in it is wrong.
+    pub fn load(path: &Path, registries: Registries) -> Result<Self, Invalid> {
+        let text = fs::read_to_string(path)
+            .map_err(|error| Invalid::without_line(format!("{}: {error}", path.display())))?;
+        Self::parse(path, text, registries)
+    }
+
+    /// Builds what a configuration names. `name` stands in errors.
+    ///
+    /// # Errors
+    /// [`Invalid`]: everything that is wrong with it.
+    pub fn parse(name: &Path, text: String, registries: Registries) -> Result<Self, Invalid> {
+        let hash = hash(&text);
+        let file = File::new(name, text);
+        let mut problems = Problems::default();
+        let config = build(file.parse()?, hash, registries, &mut problems);
+        problems.finish()?;
+        Ok(config)
+    }
+}
+
+const SECTIONS: [&str; 4] = ["probe", "metadata", "metrics", "output"];
+
+/// What is wrong is noted; the result only counts if nothing is.
+fn build(
+    mut root: Section<'_>,
+    hash: Arc<str>,
+    registries: Registries,
+    problems: &mut Problems,
+) -> Config {
+    let [probe, metadata, metrics, output] = SECTIONS.map(|name| {
+        let section = problems.note(root.take_section(name)).flatten();
+        section.unwrap_or_else(|| root.empty(name))
+    });
+    let known = SECTIONS.join(", ");
+    root.refuse_rest(&format!("unknown section; known: {known}"), problems);
+    let probe = parse_probe(&probe, problems);
+    let context = Context {
+        roots: Roots {
+            proc: probe.proc,
+            sys: probe.sys,
+            root: probe.root,
+        },
+        counters: Arc::default(),
+        output: String::new(),
+        per_reader: false,
+        config_hash: hash,
+        started: now(),
+    };
+    let metadata = readers::metadata(metadata, registries.metadata, &context, problems);
+    let (readers, interval) = readers::metrics(
+        metrics,
+        registries.metrics,
+        &context,
+        probe.interval.0,
+        problems,
+    );
+    let outputs = outputs::outputs(output, registries, &context, problems);
+    Config {
+        interval,
+        state_dir: probe.state_dir,
+        drain: probe.drain.0,
+        context,
+        metadata,
+        readers,
+        outputs,
+    }
+}
+
+fn parse_probe(section: &Section<'_>, problems: &mut Problems) -> Probe {
+    let probe: Probe = problems.note(section.parse()).unwrap_or_default();
+    problems.note(readers::check_interval(section, probe.interval));
+    probe
+}
+
+fn now() -> WallTime {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    WallTime::try_from(since.as_nanos()).unwrap_or(WallTime::MAX)
+}
+
+/// FNV-1a with 64 bits in hexadecimal: the same for the same text in every version of the probe.
+fn hash(text: &str) -> Arc<str> {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}").into()
+}
+
+#[cfg(test)]
+mod tests;

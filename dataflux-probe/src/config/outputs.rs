@@ -1,0 +1,158 @@
+//! `[output.NAME]`: which formatter writes for which logger, and what is done when it does not keep up.
+
+use serde::Deserialize;
+
+use super::{Registries, Section, problem::Problems, readers::build, values::Bytes};
+use crate::{
+    pipeline::{self, WhenFull},
+    plugin::{Context, Plugin},
+};
+
+/// The keys of `[output.NAME]` itself; the sub-sections belong to its formatter and its logger.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    formatter: String,
+    logger: String,
+    #[serde(default)]
+    envelope: Shape,
+    #[serde(default)]
+    zeros: Zeros,
+    #[serde(default = "default_queue_bytes")]
+    queue_bytes: Bytes,
+    #[serde(default)]
+    when_full: WhenFull,
+    #[serde(default = "default_enabled")]
+    enabled: bool,
+}
+
+fn default_queue_bytes() -> Bytes {
+    Bytes(16 << 20)
+}
+
+fn default_enabled() -> bool {
+    true
+}
+
+/// What one envelope holds.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Shape {
+    #[default]
+    Combined,
+    PerReader,
+}
+
+/// What is done with counters and histograms without change.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Zeros {
+    #[default]
+    Drop,
+    Keep,
+}
+
+/// Builds the outputs of `[output]`. At least one must run, and no two may write to one place.
+pub(super) fn outputs(
+    mut group: Section<'_>,
+    registries: Registries,
+    context: &Context,
+    problems: &mut Problems,
+) -> Vec<pipeline::Output> {
+    let already = problems.len();
+    let sections = group.take_sections();
+    group.refuse_rest("must be a section", problems);
+    let mut claimed: Vec<(String, String)> = Vec::new();
+    let mut outputs = Vec::new();
+    for (name, section) in sections {
+        let output = one(&name, section.clone(), registries, context, problems);
+        let Some(output) = problems.note(output).flatten() else {
+            continue;
+        };
+        for claim in output.logger.claims() {
+            match claimed.iter().find(|(known, _)| *known == claim) {
+                Some((_, other)) => {
+                    let message = format!("{claim} belongs to output.{other} already");
+                    problems.push(section.error(None, message));
+                }
+                None => claimed.push((claim, name.clone())),
+            }
+        }
+        outputs.push(output);
+    }
+    if outputs.is_empty() && problems.len() == already {
+        let message = "nothing is switched on; add a section like [output.main] with a formatter and a logger";
+        problems.push(group.error(None, message));
+    }
+    outputs
+}
+
+/// `None` if it is switched off.
+fn one(
+    name: &str,
+    mut section: Section<'_>,
+    registries: Registries,
+    context: &Context,
+    problems: &mut Problems,
+) -> anyhow::Result<Option<pipeline::Output>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if name.is_empty() || !name.bytes().all(plain) {
+        // The name is part of stream ids and of file names.
+        return Err(section.error(None, "a name has ASCII letters, digits, `_` and `-` only"));
+    }
+    let mut own_sections = section.take_sections();
+    let output: Output = section.parse()?;
+    let context = Context {
+        output: name.to_owned(),
+        per_reader: output.envelope == Shape::PerReader,
+        ..context.clone()
+    };
+    let formatter = find(
+        registries.formatters,
+        "formatter",
+        &output.formatter,
+        &section,
+    );
+    let logger = find(registries.loggers, "logger", &output.logger, &section);
+    let (formatter, logger) = (problems.note(formatter), problems.note(logger));
+    let mut own = |name: &str| match own_sections.iter().position(|(own, _)| own == name) {
+        Some(index) => own_sections.remove(index).1,
+        None => section.empty(name),
+    };
+    let formatter =
+        formatter.and_then(|plugin| problems.note(build(plugin, &own(plugin.name), &context)));
+    let logger =
+        logger.and_then(|plugin| problems.note(build(plugin, &own(plugin.name), &context)));
+    let known = [&output.formatter, &output.logger];
+    for (_, unknown) in own_sections.iter().filter(|(own, _)| !known.contains(&own)) {
+        let message = format!("unknown section; known: {}, {}", known[0], known[1]);
+        problems.push(unknown.error(None, message));
+    }
+    let (Some(formatter), Some(logger), true) = (formatter, logger, output.enabled) else {
+        return Ok(None);
+    };
+    Ok(Some(pipeline::Output {
+        name: context.output,
+        formatter,
+        logger,
+        opened: false,
+        per_reader: context.per_reader,
+        keep_zeros: output.zeros == Zeros::Keep,
+        queue_bytes: output.queue_bytes.0,
+        when_full: output.when_full,
+    }))
+}
+
+fn find<T: ?Sized>(
+    registry: &'static [&'static Plugin<T>],
+    what: &str,
+    name: &str,
+    section: &Section<'_>,
+) -> anyhow::Result<&'static Plugin<T>> {
+    let found = registry.iter().find(|plugin| plugin.name == name);
+    found.copied().ok_or_else(|| {
+        let known: Vec<_> = registry.iter().map(|plugin| plugin.name).collect();
+        let message = format!("unknown plugin `{name}`; known: {}", known.join(", "));
+        section.error(Some(what), message)
+    })
+}
