@@ -1,7 +1,12 @@
 //! Formatters: envelope to bytes, nothing else.
 
+mod json;
+mod rfc3339;
+
+use std::ptr;
+
 use crate::{
-    model::{Numbered, WallTime},
+    model::{Entity, EntityKey, Metric, MetricDef, Numbered, Previous, WallTime},
     plugin::Plugin,
 };
 
@@ -25,4 +30,40 @@ pub trait Formatter: Send + Sync {
 }
 
 /// Every formatter, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[];
+pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[&json::PLUGIN];
+
+/// The stream before this one, which stands in the envelope that covers number 1 or names it lost, so that it reaches
+/// the consumer with the first envelope that does.
+fn previous(numbered: &Numbered) -> Option<&Previous> {
+    let first = *numbered.range.start() == 1 || numbered.gaps.iter().any(|gap| gap.first == 1);
+    numbered.stream.previous.as_ref().filter(|_| first)
+}
+
+/// The series of each metric, metrics in the order of their first series.
+fn by_metric(metrics: &[Metric]) -> Vec<(&'static MetricDef, Vec<&Metric>)> {
+    let mut groups: Vec<(&'static MetricDef, Vec<&Metric>)> = Vec::new();
+    for metric in metrics {
+        // From the end, because most readers give the series of a metric one after the other.
+        match groups
+            .iter_mut()
+            .rfind(|(def, _)| ptr::eq(*def, metric.def))
+        {
+            Some((_, series)) => series.push(metric),
+            None => groups.push((metric.def, vec![metric])),
+        }
+    }
+    groups
+}
+
+/// The id and the name of a series' entity, from the reader or from the join.
+fn identity<'a>(entity: &'a Entity, metric: &'a Metric) -> (Option<u32>, Option<&'a str>) {
+    let (id, name) = match &entity.key {
+        EntityKey::Id(id) => (Some(*id), None),
+        EntityKey::Name(name) => (None, Some(&**name)),
+        EntityKey::Other => return (None, None),
+    };
+    (
+        id.or(metric.entity_id),
+        name.or(metric.entity_name.as_deref()),
+    )
+}

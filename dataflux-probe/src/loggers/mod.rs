@@ -1,5 +1,9 @@
 //! Loggers: deliver payloads, nothing else. Numbering, queueing, retry and order are the pipeline's business.
 
+mod file;
+mod stdout;
+mod worker;
+
 use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
@@ -92,4 +96,4 @@ pub struct Payload {
 }
 
 /// Every logger, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn Logger>] = &[];
+pub const REGISTRY: &[&Plugin<dyn Logger>] = &[&file::PLUGIN, &stdout::PLUGIN];
