@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     command::{self, say},
+    debug_info,
     rustc_wrapper,
     setup::{self, KernelTools},
     toolchain::TARGET,
@@ -115,6 +116,7 @@ fn compile(tools: &KernelTools, root: &Path) -> anyhow::Result<Vec<Object>> {
             let path = folder.join(&name);
             let bytes =
                 fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let bytes = debug_info::strip(&bytes).with_context(|| path.display().to_string())?;
             Ok(Object { name, bytes })
         })
         .collect()

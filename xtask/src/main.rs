@@ -3,6 +3,7 @@
 mod build_ebpf;
 mod check;
 mod command;
+mod debug_info;
 mod docs;
 mod probe_binary;
 mod run;
