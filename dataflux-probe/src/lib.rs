@@ -7,6 +7,7 @@ pub mod pipeline;
 pub mod formatters;
 pub mod loggers;
 pub mod kernel;
+mod host_file;
 pub mod histogram;
 pub mod plugin;
 pub mod config;

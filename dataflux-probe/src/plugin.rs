@@ -96,3 +96,40 @@ impl Default for Roots {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::path::Path;
+
+    use super::{Context, Counters, Plugin, Roots};
+    use crate::config::section::File;
+
+    /// A context whose roots are `proc`, `sys` and `root` in one folder.
+    pub(crate) fn context(folder: &Path) -> Context {
+        Context {
+            roots: Roots {
+                proc: folder.join("proc"),
+                sys: folder.join("sys"),
+                root: folder.join("root"),
+            },
+            counters: Counters::default().into(),
+            output: String::new(),
+            per_reader: false,
+            config_hash: "5f0c".into(),
+            started: 1_700_000_000_123_456_789,
+        }
+    }
+
+    /// Where the files of hosts that tests read are kept.
+    pub(crate) fn fixtures() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures"))
+    }
+
+    impl<T: ?Sized> Plugin<T> {
+        /// Builds it from the text of its section.
+        pub(crate) fn build_from(&self, text: &str, context: &Context) -> anyhow::Result<Box<T>> {
+            let file = File::new(Path::new("test.toml"), text.to_owned());
+            (self.build)(&file.parse()?, context)
+        }
+    }
+}

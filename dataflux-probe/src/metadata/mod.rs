@@ -1,6 +1,12 @@
 //! Metadata readers: who this host is.
 
+mod host;
+mod os;
 pub mod names;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
 
 use crate::{model::Metadata, plugin::Plugin};
 
@@ -12,4 +18,42 @@ pub trait MetadataReader: Send {
 }
 
 /// Every metadata reader, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn MetadataReader>] = &[];
+pub const REGISTRY: &[&Plugin<dyn MetadataReader>] = &[&host::PLUGIN, &os::PLUGIN];
+
+/// A section of the facts that are known; the others leave no key behind.
+fn section<const N: usize, T: Into<Value>>(facts: [(&str, Option<T>); N]) -> Map<String, Value> {
+    let known = facts
+        .into_iter()
+        .filter_map(|(key, fact)| Some((key.to_owned(), fact?.into())));
+    known.collect()
+}
+
+/// As it stands in a header, with a fraction only where there is one; `None` outside of the years 1970 to 9999.
+fn rfc3339(time: SystemTime) -> Option<String> {
+    const LAST: u64 = 253_402_300_799;
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    (since.as_secs() <= LAST).then(|| humantime::format_rfc3339(time).to_string())
+}
+
+#[cfg(test)]
+mod testing {
+    use serde_json::{Map, Value};
+
+    use super::MetadataReader;
+    use crate::{
+        model::Metadata,
+        plugin::{Context, Plugin},
+    };
+
+    /// The section that a reader with this config gives.
+    pub(super) fn read(
+        plugin: &Plugin<dyn MetadataReader>,
+        config: &str,
+        context: &Context,
+    ) -> anyhow::Result<Map<String, Value>> {
+        let mut metadata = Metadata::default();
+        plugin.build_from(config, context)?.read(&mut metadata)?;
+        assert_eq!(metadata.sections.len(), 1, "only its own");
+        Ok(metadata.sections.remove(plugin.name).unwrap())
+    }
+}

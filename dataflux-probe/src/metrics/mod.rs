@@ -1,5 +1,8 @@
 //! Metric readers: what is measured.
 
+mod cpu;
+mod memory;
+
 use crate::{
     kernel::Kernel,
     model::Snapshot,
@@ -33,4 +36,4 @@ pub enum AttachError {
 }
 
 /// Every metric reader, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[];
+pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[&cpu::PLUGIN, &memory::PLUGIN];
