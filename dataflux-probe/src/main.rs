@@ -1,3 +1,43 @@
 //! `dataflux-probe`: reads kernel and host metrics and delivers them as envelopes.
 
-fn main() {}
+use std::{
+    io::{self, ErrorKind, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use dataflux_probe::{
+    commands::{self, Arguments},
+    config::Invalid,
+};
+
+mod diagnostics;
+
+/// The exit code of a runtime failure.
+const FAILED: u8 = 1;
+/// The exit code of a wrong configuration, and clap's of a wrong command line.
+const WRONG: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    diagnostics::start();
+    let mut out = io::stdout().lock();
+    let ended = commands::run(arguments, &mut out)
+        .and_then(|code| out.flush().map(|()| code).map_err(Into::into));
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not a diagnostic, so that no filter hides it. If standard error is closed, the code has to do.
+            drop(writeln!(io::stderr(), "dataflux-probe: {error:#}"));
+            ExitCode::from(if error.is::<Invalid>() { WRONG } else { FAILED })
+        }
+    }
+}
+
+/// Whoever read the output has seen enough.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}

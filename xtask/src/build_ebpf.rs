@@ -9,8 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     command::{self, say},
-    debug_info,
-    rustc_wrapper,
+    debug_info, rustc_wrapper,
     setup::{self, KernelTools},
     toolchain::TARGET,
     workspace,

@@ -23,6 +23,8 @@ pub(crate) fn strip(object: &[u8]) -> anyhow::Result<Vec<u8>> {
     names.sh_type = SHT_STRTAB;
     names.data = SectionData::SectionString;
     let mut stripped = Vec::new();
-    builder.write(&mut stripped).context("cannot write the object without debug information")?;
+    builder
+        .write(&mut stripped)
+        .context("cannot write the object without debug information")?;
     Ok(stripped)
 }

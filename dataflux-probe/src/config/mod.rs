@@ -178,7 +178,8 @@ fn parse_probe(section: &Section<'_>, problems: &mut Problems) -> Probe {
     probe
 }
 
-fn now() -> WallTime {
+/// The wall clock.
+pub(crate) fn now() -> WallTime {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     WallTime::try_from(since.as_nanos()).unwrap_or(WallTime::MAX)
 }

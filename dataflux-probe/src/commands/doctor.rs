@@ -1,0 +1,123 @@
+//! `doctor`: what works on this machine, and the way out where it does not.
+
+use std::{fs, io::Write, path::Path};
+
+use super::start;
+use crate::{
+    kernel::{Kernel, objects},
+    model::{Health, Status},
+    plugin::Capability,
+};
+
+/// Bits of CapEff in `/proc/self/status` (linux/capability.h).
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_PERFMON: u64 = 1 << 38;
+const CAP_BPF: u64 = 1 << 39;
+
+pub(super) fn run(out: &mut impl Write) -> anyhow::Result<()> {
+    let config = start::everything("json")?;
+    let roots = &config.context.roots;
+    writeln!(out, "kernel      {}", kernel())?;
+    writeln!(out, "privileges  {}", privileges())?;
+    writeln!(out, "types       {}", types(&roots.sys))?;
+    if let Some(lockdown) = lockdown(&roots.sys) {
+        writeln!(out, "lockdown    {lockdown}")?;
+    }
+    writeln!(out, "objects     {}", embedded())?;
+    let mut readers = config.readers;
+    let kernel = Kernel {};
+    start::attach_all(&mut readers, &kernel);
+    writeln!(out, "\nreaders")?;
+    for reader in &readers {
+        line(out, reader.name, &reader.attached)?;
+    }
+    Ok(())
+}
+
+/// One line, and a second one with the way out unless all is well.
+fn line(out: &mut impl Write, name: &str, health: &Health) -> anyhow::Result<()> {
+    writeln!(out, "  {name:<32}{health}")?;
+    if let Some(way) = way_out(health) {
+        writeln!(out, "  {:<32}{way}", "")?;
+    }
+    Ok(())
+}
+
+fn way_out(health: &Health) -> Option<&'static str> {
+    match health.status {
+        Status::Denied => Some(
+            "-> run as root, or with the capabilities CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)",
+        ),
+        Status::Unsupported if objects::OBJECTS.is_empty() => {
+            Some("-> `cargo xtask build-ebpf`, then build the probe again")
+        }
+        Status::Unsupported => {
+            Some("-> nothing to do but a kernel that has it; all else works without")
+        }
+        Status::Failed => Some("-> a defect of the probe: report it with this text"),
+        Status::Ok | Status::Degraded | Status::Suspect => None,
+    }
+}
+
+fn kernel() -> String {
+    let name = rustix::system::uname();
+    [name.sysname(), name.release(), name.machine()]
+        .map(|part| part.to_string_lossy().into_owned())
+        .join(" ")
+}
+
+fn privileges() -> String {
+    let effective = procfs::process::Process::myself()
+        .and_then(|process| process.status())
+        .map_or(0, |status| status.capeff);
+    let has = |bit: u64| effective & (bit | CAP_SYS_ADMIN) != 0;
+    let missing: Vec<_> = [
+        (Capability::Bpf, CAP_BPF),
+        (Capability::Perfmon, CAP_PERFMON),
+    ]
+    .into_iter()
+    .filter(|&(_, bit)| !has(bit))
+    .map(|(capability, _)| capability.name())
+    .collect();
+    let user = rustix::process::geteuid().as_raw();
+    match missing.as_slice() {
+        [] => format!("user {user}, may load and attach kernel programs"),
+        missing => format!(
+            "user {user}, without {}: no kernel programs",
+            missing.join(" and ")
+        ),
+    }
+}
+
+fn types(sys: &Path) -> String {
+    let path = sys.join("kernel/btf/vmlinux");
+    match fs::metadata(&path) {
+        Ok(file) => format!(
+            "{}, {}",
+            path.display(),
+            bytesize::ByteSize(file.len()).display().iec()
+        ),
+        Err(error) => format!(
+            "{}: {error}: no kernel programs; needs a kernel with CONFIG_DEBUG_INFO_BTF",
+            path.display()
+        ),
+    }
+}
+
+/// In confidentiality mode programs may not read kernel memory. `None` where the kernel has no such thing.
+fn lockdown(sys: &Path) -> Option<String> {
+    let modes = fs::read_to_string(sys.join("kernel/security/lockdown")).ok()?;
+    let mode = modes.split(['[', ']']).nth(1)?;
+    Some(match mode {
+        "confidentiality" => "confidentiality: no kernel programs".to_owned(),
+        mode => format!("{mode}: does not matter"),
+    })
+}
+
+fn embedded() -> String {
+    let names: Vec<_> = objects::OBJECTS.iter().map(|&(name, _)| name).collect();
+    match names.as_slice() {
+        [] => "none: `cargo xtask build-ebpf`, then build the probe again".to_owned(),
+        names => names.join(", "),
+    }
+}

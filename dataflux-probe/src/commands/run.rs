@@ -1,0 +1,121 @@
+//! Running with a configuration until a signal: everything is attached and opened before the async runtime starts.
+
+use std::{path::Path, pin::pin};
+
+use anyhow::Context as _;
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::start;
+use crate::{
+    config::{Config, Registries},
+    kernel::Kernel,
+    metadata::names::Names,
+    pipeline::{Output, Pipeline},
+};
+
+/// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
+pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
+    let config = Config::load(path, Registries::BUILT_IN)?;
+    let mut readers = config.readers;
+    let mut outputs = config.outputs;
+    let roots = config.context.roots;
+    let kernel = Kernel {};
+    start::attach(&mut readers, &kernel);
+    open(&mut outputs);
+    give_back_memory();
+    let pipeline = Pipeline {
+        readers,
+        metadata: config.metadata,
+        outputs,
+        names: Names::new(roots.sys),
+        counters: config.context.counters,
+        state_dir: None,
+        drain_limit: config.drain,
+    };
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let ended = runtime.block_on(until_stopped(pipeline));
+    // A reader that hangs must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What does not open now is tried again by the pipeline.
+fn open(outputs: &mut [Output]) {
+    for output in outputs {
+        match output.logger.open() {
+            Ok(()) => output.opened = true,
+            Err(error) => tracing::warn!("output {}: {error}; trying again later", output.name),
+        }
+    }
+}
+
+/// What parsing and loading took and no longer need.
+fn give_back_memory() {
+    // SAFETY: takes no pointer and may be called at any time.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Runs until the first signal, then lets the outputs drain unless a second one comes.
+async fn until_stopped(pipeline: Pipeline) -> anyhow::Result<u8> {
+    let mut signals = Signals::new().context("listening for signals")?;
+    let limit = humantime::format_duration(pipeline.drain_limit);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut running = pin!(pipeline.run(async {
+        // Both a message and a dropped sender mean stop.
+        drop(stopped.await);
+    }));
+    let first = tokio::select! {
+        ended = &mut running => return ended.map(|()| 0),
+        signal = signals.next() => signal,
+    };
+    tracing::info!(
+        "{}: reading once more and delivering for at most {limit}",
+        first.name
+    );
+    drop(stop);
+    tokio::select! {
+        ended = running => ended.map(|()| 0),
+        second = signals.next() => {
+            tracing::warn!("{}: ending at once", second.name);
+            Ok(128 + second.number)
+        }
+    }
+}
+
+/// The signals that ask the probe to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// One of them.
+struct Ending {
+    name: &'static str,
+    number: u8,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Ending {
+        tokio::select! {
+            _ = self.terminate.recv() => Ending { name: "SIGTERM", number: 15 },
+            _ = self.interrupt.recv() => Ending { name: "SIGINT", number: 2 },
+        }
+    }
+}
