@@ -301,6 +301,16 @@ impl Health {
             reason: reason.into(),
         }
     }
+
+    /// The worse of two, with its reason; `later` if they are equally bad.
+    #[must_use]
+    pub fn worse(self, later: Self) -> Self {
+        if self.status > later.status {
+            self
+        } else {
+            later
+        }
+    }
 }
 
 impl fmt::Display for Health {
@@ -355,9 +365,9 @@ pub struct Source {
     pub reader: &'static str,
     /// How far to trust it.
     pub health: Health,
-    /// From its last successful read to this one.
+    /// From its last successful read to this one, or up to now if there is none in this envelope.
     pub window: Window,
-    /// How much of the window its values cover; 0 when the read failed.
+    /// How much of the window its values cover, which is what to divide them by; 0 when the read failed.
     pub covered: Duration,
     /// Events in the window that the kernel side could not record.
     pub lost: u64,

@@ -1,7 +1,16 @@
 //! How envelopes move: from readers, through deltas and queues, to loggers.
 
-pub mod counters;
 mod run;
+mod clock;
+mod schedule;
+mod sweep;
+mod readers;
+mod delta;
+mod identity;
+mod envelope;
+mod merge;
+mod random;
+pub mod counters;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -2,8 +2,8 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use super::Pipeline;
-use crate::model::{Envelope, Metadata, Numbered, Part, Stream, Window};
+use super::{Pipeline, clock, envelope::Assembler, random, readers::Readers};
+use crate::model::{Numbered, Part, Stream};
 
 impl Pipeline {
     /// Reads and delivers until `stop` resolves; then reads once more, drains the outputs within the drain limit and closes
@@ -23,20 +23,35 @@ impl Pipeline {
     /// # Errors
     /// The kernel gives no random numbers for the stream's id.
     pub fn once(self, window: Duration) -> anyhow::Result<Numbered> {
+        let clock = clock::system();
+        let mut readers = Readers::new(self.readers, self.metadata, &self.counters, false);
+        let all: Vec<_> = (0..readers.intervals().count()).collect();
+        let baseline = clock();
+        readers.start(baseline);
+        for job in readers.metadata_jobs(baseline) {
+            readers.accept(job.run(&clock));
+        }
+        for job in readers.metric_jobs(&all) {
+            readers.accept(job.run(&clock));
+        }
         std::thread::sleep(window);
+        let at = clock();
+        for job in readers.metric_jobs(&all) {
+            readers.accept(job.run(&clock));
+        }
+        let sources = readers.sources(at, &all);
+        let mut tick =
+            Assembler::new(self.names, baseline).assemble(at, Arc::clone(&readers.header), sources);
+        let shape = &tick.shape(false, false)[0];
         Ok(Numbered {
             stream: Arc::new(Stream {
-                id: "once".into(),
+                id: format!("once-{:016x}", random::bits()?).into(),
                 previous: None,
             }),
             range: 1..=1,
             part: Part::WHOLE,
             gaps: Vec::new(),
-            envelope: Arc::new(Envelope {
-                window: Window::default(),
-                metadata: Arc::new(Metadata::default()),
-                sources: Vec::new(),
-            }),
+            envelope: Arc::clone(&shape.envelope),
         })
     }
 }

@@ -1,0 +1,195 @@
+//! Runs readers off the async threads: one thread takes all that are due, one after the other, and another joins it while one
+//! of them keeps the rest waiting.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::clock::{Clock, Moment};
+use crate::{
+    metadata::MetadataReader,
+    metrics::MetricReader,
+    model::{Metadata, Snapshot},
+};
+
+/// A reader to be read. It comes back with what it read, so that it can never run beside itself.
+pub(super) enum Job {
+    /// A metric reader and its place.
+    Metric(usize, Box<dyn MetricReader>),
+    /// A metadata reader and its place.
+    Metadata(usize, Box<dyn MetadataReader>),
+}
+
+/// A job done.
+pub(super) struct Done {
+    /// Right before the read.
+    pub(super) at: Moment,
+    /// How long it took.
+    pub(super) took: Duration,
+    pub(super) outcome: Outcome,
+}
+
+/// The reader of a [`Job`] and what it read.
+pub(super) enum Outcome {
+    Metric(usize, Box<dyn MetricReader>, anyhow::Result<Snapshot>),
+    Metadata(usize, Box<dyn MetadataReader>, anyhow::Result<Metadata>),
+}
+
+impl Job {
+    /// Reads on the calling thread. A panic is an error.
+    pub(super) fn run(self, clock: &Clock) -> Done {
+        let at = clock();
+        let outcome = match self {
+            Self::Metric(place, mut reader) => {
+                let mut snapshot = Snapshot::default();
+                let read = without_panic(|| reader.read(&mut snapshot));
+                Outcome::Metric(place, reader, read.map(|()| snapshot))
+            }
+            Self::Metadata(place, mut reader) => {
+                let mut metadata = Metadata::default();
+                let read = without_panic(|| reader.read(&mut metadata));
+                Outcome::Metadata(place, reader, read.map(|()| metadata))
+            }
+        };
+        let took = clock().monotonic.saturating_sub(at.monotonic);
+        Done { at, took, outcome }
+    }
+}
+
+/// Calls a plugin; its panic is an error like any other, since one broken plugin never stops the rest.
+pub(super) fn without_panic<T>(call: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Err(anyhow!("panicked: {text}"))
+    })
+}
+
+/// Hands jobs to threads and takes them back.
+pub(super) struct Sweeper {
+    board: Arc<Board>,
+}
+
+struct Board {
+    clock: Clock,
+    state: Mutex<State>,
+    /// The metric readers of the last [`Sweeper::start`] are done.
+    settled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<(u64, Job)>,
+    done: Vec<Done>,
+    /// Number of the last start.
+    round: u64,
+    /// Metric readers of that round which are not done.
+    open: usize,
+}
+
+impl Sweeper {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            board: Arc::new(Board {
+                clock,
+                state: Mutex::default(),
+                settled: Notify::new(),
+            }),
+        }
+    }
+
+    /// Starts a round of jobs, in this order.
+    pub(super) fn start(&self, jobs: Vec<Job>) {
+        let mut state = self.board.lock();
+        state.round += 1;
+        let round = state.round;
+        state.open = jobs
+            .iter()
+            .filter(|job| matches!(job, Job::Metric(..)))
+            .count();
+        state
+            .waiting
+            .extend(jobs.into_iter().map(|job| (round, job)));
+        let idle = state.waiting.is_empty();
+        drop(state);
+        if !idle {
+            self.sweep();
+        }
+    }
+
+    /// Waits until all metric readers of the last round are done, at most for `limit`. While some have to wait for longer than
+    /// `patience`, more threads are used.
+    pub(super) async fn settled(&self, patience: Duration, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.board.lock().open > 0 {
+            let crowded = !self.board.lock().waiting.is_empty();
+            let until = if crowded {
+                deadline.min(Instant::now() + patience)
+            } else {
+                deadline
+            };
+            if timeout_at(until, self.board.settled.notified())
+                .await
+                .is_ok()
+            {
+                continue;
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            if !self.board.lock().waiting.is_empty() {
+                self.sweep();
+            }
+        }
+    }
+
+    /// The jobs done since the last call, in the order of their ends.
+    pub(super) fn take(&self) -> Vec<Done> {
+        std::mem::take(&mut self.board.lock().done)
+    }
+
+    fn sweep(&self) {
+        let board = Arc::clone(&self.board);
+        tokio::task::spawn_blocking(move || {
+            while let Some((round, job)) = board.next() {
+                let counts = matches!(job, Job::Metric(..));
+                let done = job.run(&board.clock);
+                board.finish(round, counts, done);
+            }
+        });
+    }
+}
+
+impl Board {
+    fn next(&self) -> Option<(u64, Job)> {
+        self.lock().waiting.pop_front()
+    }
+
+    fn finish(&self, round: u64, counts: bool, done: Done) {
+        let mut state = self.lock();
+        state.done.push(done);
+        if counts && round == state.round {
+            state.open -= 1;
+            if state.open == 0 {
+                self.settled.notify_one();
+            }
+        }
+    }
+
+    /// No plugin runs while the lock is held, so the state is whole even after a panic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
