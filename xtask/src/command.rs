@@ -19,10 +19,15 @@ pub(crate) fn say(message: impl Display) {
     drop(writeln!(io::stderr(), "{message}"));
 }
 
+/// Shows a command before it runs.
+pub(crate) fn announce(command: &Command) {
+    say(format_args!("+ {}", line(command)));
+}
+
 /// Runs a program to its end in this terminal.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+    announce(command);
     let line = line(command);
-    say(format_args!("+ {line}"));
     let status = command
         .status()
         .with_context(|| format!("cannot run `{line}`"))?;
@@ -59,8 +64,12 @@ pub(crate) fn cargo_path() -> PathBuf {
 }
 
 /// A cargo command on the userspace of this workspace.
+///
+/// Cargo would look for a subcommand in its home first, where another toolchain may keep one: that beside it goes first.
 pub(crate) fn cargo(subcommand: &str) -> Command {
-    let mut command = Command::new(cargo_path());
+    let cargo = cargo_path();
+    let beside = cargo.with_file_name(format!("cargo-{subcommand}"));
+    let mut command = Command::new(if beside.is_file() { beside } else { cargo });
     command.current_dir(workspace::root()).arg(subcommand);
     command
 }

@@ -114,6 +114,70 @@ pub(crate) fn install_packages(purpose: &str, packages: &[&str]) -> anyhow::Resu
     )
 }
 
+/// A program that comes with a toolchain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Companion {
+    Rustfmt,
+    Clippy,
+}
+
+impl Companion {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Rustfmt => "cargo-fmt",
+            Self::Clippy => "cargo-clippy",
+        }
+    }
+
+    fn component(self) -> &'static str {
+        match self {
+            Self::Rustfmt => "rustfmt",
+            Self::Clippy => "clippy",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Rustfmt => "rustfmt-web",
+            Self::Clippy => "rust-web-clippy",
+        }
+    }
+}
+
+/// Makes sure that the cargo that runs this has a companion.
+pub(crate) fn companion_of_cargo(companion: Companion) -> anyhow::Result<()> {
+    companion_in(command::cargo_path().parent(), companion)
+}
+
+/// Makes sure that the compiler of kernel objects has a companion.
+pub(crate) fn companion_of_route(route: &Route, companion: Companion) -> anyhow::Result<()> {
+    companion_in(Some(route.bin()), companion)
+}
+
+fn companion_in(folder: Option<&Path>, companion: Companion) -> anyhow::Result<()> {
+    let folder = folder.context("cargo did not say where it is")?;
+    if folder.join(companion.program()).is_file() {
+        return Ok(());
+    }
+    if folder.starts_with("/usr") && has_apt() {
+        return install_packages(companion.program(), &[companion.package()]);
+    }
+    // A folder of a toolchain of rustup: toolchains/NAME/bin.
+    let toolchain = folder.parent().and_then(Path::file_name);
+    let (Some(rustup), Some(toolchain)) = (command::find("rustup"), toolchain) else {
+        bail!("no {} in {}", companion.program(), folder.display());
+    };
+    say(format_args!(
+        "installing {} by rustup",
+        companion.component()
+    ));
+    command::run(
+        Command::new(rustup)
+            .args(["component", "add", companion.component(), "--toolchain"])
+            .arg(toolchain),
+    )
+}
+
 const APT_INSTALL: &str = "apt-get install -y --no-install-recommends";
 
 impl Tool {
