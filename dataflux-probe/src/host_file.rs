@@ -71,10 +71,12 @@ impl HostFile {
     }
 }
 
-/// What the procfs crate found, with its complaint reduced to what was wrong with the text.
+/// What the procfs crate found, with its complaint reduced to what is wrong with the text: the last line.
 pub(crate) fn parsed<T>(result: ProcResult<T>) -> anyhow::Result<T> {
     result.map_err(|error| match error {
-        ProcError::InternalError(error) => anyhow!(error.msg),
+        ProcError::InternalError(error) => {
+            anyhow!("{}", error.msg.lines().last().unwrap_or_default())
+        }
         error => error.into(),
     })
 }

@@ -1,7 +1,10 @@
 //! Metric readers: what is measured.
 
 mod cpu;
+mod disk;
+mod interface;
 mod memory;
+mod probe;
 
 use crate::{
     kernel::Kernel,
@@ -36,4 +39,10 @@ pub enum AttachError {
 }
 
 /// Every metric reader, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[&cpu::PLUGIN, &memory::PLUGIN];
+pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[
+    &cpu::PLUGIN,
+    &disk::PLUGIN,
+    &interface::PLUGIN,
+    &memory::PLUGIN,
+    &probe::PLUGIN,
+];

@@ -1,0 +1,423 @@
+//! `probe`: what the probe itself costs, and whether its readers and outputs keep up.
+
+use std::{process, sync::Arc};
+
+use serde::Deserialize;
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::MetricReader;
+use crate::{
+    model::{
+        Born, Cause, Fall, Health, Kind, LabelValue, MetricDef, NO_LABELS, Snapshot, Status, Unit,
+    },
+    pipeline::counters::{Counter, Counters, OutputCounters, ReaderCounters},
+    plugin::{Needs, Plugin},
+};
+
+pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
+    name: "probe",
+    summary: "the probe's own processor time and memory, its readers and its outputs",
+    needs: Needs {
+        kernel: "/proc of the probe's own process",
+        ..Needs::NOTHING
+    },
+    example: "",
+    metrics: &[
+        &CPU_TIME,
+        &RSS,
+        &KERNEL_MAPS,
+        &KERNEL_PROGRAMS,
+        &KERNEL_MAPPED,
+        &MISSED_TICKS,
+        &READER_READS,
+        &READER_FAILURES,
+        &READER_LATE,
+        &READER_READ_TIME,
+        &OUTPUT_ENVELOPES,
+        &OUTPUT_DELIVERED,
+        &OUTPUT_DELIVERED_BYTES,
+        &OUTPUT_RETRIES,
+        &OUTPUT_MERGED,
+        &OUTPUT_LOST,
+        &OUTPUT_QUEUE_BYTES,
+        &OUTPUT_QUEUE_ENVELOPES,
+        &OUTPUT_IN_FLIGHT,
+    ],
+    build: |section, context| {
+        let Config {} = section.parse()?;
+        Ok(Box::new(Probe::new(Arc::clone(&context.counters))))
+    },
+};
+
+/// All of it began with the probe.
+const COUNTER: Kind = Kind::Counter {
+    born: Born::Zero,
+    fall: Fall::Restart,
+};
+
+const NONE: &[&str] = &[];
+const READER: &[&str] = &["reader"];
+const OUTPUT: &[&str] = &["output"];
+
+static CPU_TIME: MetricDef = def(
+    "probe.cpu_time",
+    COUNTER,
+    Unit::Nanoseconds,
+    "Processor time that the probe has used, in user and kernel mode; in whole ticks of the kernel.",
+    NONE,
+);
+static RSS: MetricDef = def(
+    "probe.rss",
+    Kind::Gauge,
+    Unit::Bytes,
+    "Memory of the probe that is resident, mapped kernel maps included.",
+    NONE,
+);
+static KERNEL_MAPS: MetricDef = def(
+    "probe.kernel.map_bytes",
+    Kind::Gauge,
+    Unit::Bytes,
+    "Kernel memory of the probe's maps.",
+    NONE,
+);
+static KERNEL_PROGRAMS: MetricDef = def(
+    "probe.kernel.program_bytes",
+    Kind::Gauge,
+    Unit::Bytes,
+    "Kernel memory of the probe's programs.",
+    NONE,
+);
+static KERNEL_MAPPED: MetricDef = def(
+    "probe.kernel.mapped_bytes",
+    Kind::Gauge,
+    Unit::Bytes,
+    "Memory of maps that the probe has mapped: in the maps' bytes, and in the resident memory as well.",
+    NONE,
+);
+static MISSED_TICKS: MetricDef = def(
+    "probe.missed_ticks",
+    COUNTER,
+    Unit::Count,
+    "Ticks that passed while the one before was still at work, or while the machine was suspended.",
+    NONE,
+);
+static READER_READS: MetricDef = def(
+    "probe.reader.reads",
+    COUNTER,
+    Unit::Count,
+    "Reads that succeeded.",
+    READER,
+);
+static READER_FAILURES: MetricDef = def(
+    "probe.reader.failures",
+    COUNTER,
+    Unit::Count,
+    "Reads that failed.",
+    READER,
+);
+static READER_LATE: MetricDef = def(
+    "probe.reader.late",
+    COUNTER,
+    Unit::Count,
+    "Reads that were not done when their envelope had to leave.",
+    READER,
+);
+static READER_READ_TIME: MetricDef = def(
+    "probe.reader.read_time",
+    COUNTER,
+    Unit::Nanoseconds,
+    "Time that reads took.",
+    READER,
+);
+static OUTPUT_ENVELOPES: MetricDef = def(
+    "probe.output.envelopes",
+    COUNTER,
+    Unit::Count,
+    "Envelopes that the output took and numbered.",
+    OUTPUT,
+);
+static OUTPUT_DELIVERED: MetricDef = def(
+    "probe.output.delivered",
+    COUNTER,
+    Unit::Count,
+    "Payloads that the other end acknowledged.",
+    OUTPUT,
+);
+static OUTPUT_DELIVERED_BYTES: MetricDef = def(
+    "probe.output.delivered_bytes",
+    COUNTER,
+    Unit::Bytes,
+    "Bytes of the payloads that the other end acknowledged.",
+    OUTPUT,
+);
+static OUTPUT_RETRIES: MetricDef = def(
+    "probe.output.retries",
+    COUNTER,
+    Unit::Count,
+    "Deliveries that failed and are tried again.",
+    OUTPUT,
+);
+static OUTPUT_MERGED: MetricDef = def(
+    "probe.output.merged",
+    COUNTER,
+    Unit::Count,
+    "Times that two envelopes were merged because the queue was full.",
+    OUTPUT,
+);
+static OUTPUT_LOST: MetricDef = def(
+    "probe.output.lost",
+    COUNTER,
+    Unit::Count,
+    "Numbers lost, by the cause that their gap names.",
+    &["output", "cause"],
+);
+static OUTPUT_QUEUE_BYTES: MetricDef = def(
+    "probe.output.queue_bytes",
+    Kind::Gauge,
+    Unit::Bytes,
+    "Bytes in the queue.",
+    OUTPUT,
+);
+static OUTPUT_QUEUE_ENVELOPES: MetricDef = def(
+    "probe.output.queue_envelopes",
+    Kind::Gauge,
+    Unit::Count,
+    "Envelopes in the queue.",
+    OUTPUT,
+);
+static OUTPUT_IN_FLIGHT: MetricDef = def(
+    "probe.output.in_flight",
+    Kind::Gauge,
+    Unit::Count,
+    "Payloads that were handed over and are not acknowledged yet.",
+    OUTPUT,
+);
+
+const fn def(
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> MetricDef {
+    MetricDef {
+        name,
+        kind,
+        unit,
+        help,
+        labels,
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {}
+
+struct Probe {
+    counters: Arc<Counters>,
+    system: System,
+}
+
+impl Probe {
+    fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            counters,
+            system: System::new(),
+        }
+    }
+
+    /// The kernel's figures for this process. Threads have none of their own to read: the process's hold theirs.
+    fn process(&mut self, out: &mut Snapshot) {
+        let pid = Pid::from_u32(process::id());
+        let wanted = ProcessRefreshKind::nothing()
+            .without_tasks()
+            .with_cpu()
+            .with_memory();
+        let refreshed =
+            self.system
+                .refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, wanted);
+        match self.system.process(pid) {
+            Some(own) if refreshed == 1 => {
+                let cpu_time = own.accumulated_cpu_time().saturating_mul(1_000_000);
+                out.counter(&CPU_TIME, None, NO_LABELS, cpu_time);
+                out.gauge(&RSS, None, NO_LABELS, own.memory() as f64);
+            }
+            _ => {
+                let reason = format!("cannot read /proc/{pid}, the probe's own process");
+                out.health = Health::new(Status::Degraded, reason);
+            }
+        }
+    }
+}
+
+impl MetricReader for Probe {
+    fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
+        self.process(out);
+        let counters = &self.counters;
+        for (def, level) in [
+            (&KERNEL_MAPS, &counters.kernel_map_bytes),
+            (&KERNEL_PROGRAMS, &counters.kernel_program_bytes),
+            (&KERNEL_MAPPED, &counters.mapped_bytes),
+        ] {
+            out.gauge(def, None, NO_LABELS, level.get() as f64);
+        }
+        out.counter(&MISSED_TICKS, None, NO_LABELS, counters.missed_ticks.get());
+        for (name, reader) in counters.readers() {
+            push_reader(out, name, &reader);
+        }
+        for (name, output) in counters.outputs() {
+            push_output(out, &name, &output);
+        }
+        Ok(())
+    }
+}
+
+fn push_reader(out: &mut Snapshot, name: &'static str, reader: &ReaderCounters) {
+    for (def, counter) in [
+        (&READER_READS, &reader.reads),
+        (&READER_FAILURES, &reader.failures),
+        (&READER_LATE, &reader.late),
+        (&READER_READ_TIME, &reader.read_ns),
+    ] {
+        out.counter(def, None, [name], counter.get());
+    }
+}
+
+fn push_output(out: &mut Snapshot, name: &str, output: &OutputCounters) {
+    let name = || LabelValue::from(name.to_owned());
+    let counters: [(_, &Counter); 5] = [
+        (&OUTPUT_ENVELOPES, &output.envelopes),
+        (&OUTPUT_DELIVERED, &output.delivered),
+        (&OUTPUT_DELIVERED_BYTES, &output.delivered_bytes),
+        (&OUTPUT_RETRIES, &output.retries),
+        (&OUTPUT_MERGED, &output.merged),
+    ];
+    for (def, counter) in counters {
+        out.counter(def, None, [name()], counter.get());
+    }
+    for (cause, lost) in [
+        (Cause::QueueFull, &output.lost_queue_full),
+        (Cause::Rejected, &output.lost_rejected),
+        (Cause::Unformattable, &output.lost_unformattable),
+    ] {
+        out.counter(
+            &OUTPUT_LOST,
+            None,
+            [name(), cause.name().into()],
+            lost.get(),
+        );
+    }
+    for (def, level) in [
+        (&OUTPUT_QUEUE_BYTES, &output.queue_bytes),
+        (&OUTPUT_QUEUE_ENVELOPES, &output.queue_envelopes),
+        (&OUTPUT_IN_FLIGHT, &output.in_flight),
+    ] {
+        out.gauge(def, None, [name()], level.get() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{host_file::testing::total, model::Total};
+
+    fn read(probe: &mut Probe) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        probe.read(&mut snapshot).unwrap();
+        assert_eq!(snapshot.health, Health::default());
+        snapshot
+    }
+
+    #[test]
+    fn every_counter_of_the_pipeline_is_told() {
+        let counters = Arc::new(Counters::default());
+        counters.missed_ticks.add(1);
+        counters.kernel_map_bytes.set(2);
+        counters.kernel_program_bytes.set(3);
+        counters.mapped_bytes.set(4);
+        let reader = counters.reader("cpu");
+        let output = counters.output("main");
+        for (value, counter) in (5..).zip([
+            &reader.reads,
+            &reader.failures,
+            &reader.late,
+            &reader.read_ns,
+        ]) {
+            counter.add(value);
+        }
+        let OutputCounters {
+            envelopes,
+            delivered,
+            delivered_bytes,
+            retries,
+            merged,
+            lost_queue_full,
+            lost_rejected,
+            lost_unformattable,
+            queue_bytes,
+            queue_envelopes,
+            in_flight,
+        } = &*output;
+        for (value, counter) in (9..).zip([
+            envelopes,
+            delivered,
+            delivered_bytes,
+            retries,
+            merged,
+            lost_queue_full,
+            lost_rejected,
+            lost_unformattable,
+            queue_bytes,
+            queue_envelopes,
+            in_flight,
+        ]) {
+            counter.add(value);
+        }
+        let snapshot = read(&mut Probe::new(counters));
+        let told: Vec<u64> = snapshot.series[2..]
+            .iter()
+            .map(|series| match series.value {
+                Total::Counter(value) => value,
+                Total::Gauge(value) => value as u64,
+                Total::Histogram(_) => panic!("{} is no histogram", series.def.name),
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [2, 3, 4, 1].into_iter().chain(5..20).collect::<Vec<u64>>()
+        );
+        let lost = total(&snapshot, "probe.output.lost", &["main", "rejected"]);
+        assert_eq!(lost, Some(Total::Counter(15)));
+        let late = total(&snapshot, "probe.reader.late", &["cpu"]);
+        assert_eq!(late, Some(Total::Counter(7)));
+    }
+
+    #[test]
+    fn its_own_cpu_time_and_memory_grow_with_work() {
+        let mut probe = Probe::new(Arc::default());
+        let both = |probe: &mut Probe| {
+            let snapshot = read(probe);
+            match [
+                total(&snapshot, "probe.cpu_time", &[]),
+                total(&snapshot, "probe.rss", &[]),
+            ] {
+                [Some(Total::Counter(time)), Some(Total::Gauge(rss))] => (time, rss as u64),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (time, rss) = both(&mut probe);
+        let start = Instant::now();
+        let ballast = vec![1u8; 64 << 20];
+        let mut later = (0, 0);
+        while later.0 < time + 50_000_000 && start.elapsed() < Duration::from_secs(60) {
+            std::hint::black_box(&ballast).iter().for_each(|byte| {
+                std::hint::black_box(byte);
+            });
+            later = both(&mut probe);
+        }
+        assert!(later.0 >= time + 50_000_000, "{time} {later:?}");
+        assert!(later.1 >= rss + (48 << 20), "{rss} {later:?}");
+    }
+}
