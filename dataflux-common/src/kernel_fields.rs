@@ -4,6 +4,8 @@
 //! the index into the reader's `FIELDS` global, and the table that userspace resolves. A fact that this kernel lacks has the
 //! value [`ABSENT`]: a program guards its use by a branch, which the verifier removes because the global is frozen.
 
+use core::fmt;
+
 /// The value of a fact that the running kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -79,4 +81,24 @@ pub const fn member(of: &'static str, path: &'static [&'static str], size: u32) 
 #[must_use]
 pub const fn argument(of: &'static str, is: &'static str) -> Lookup {
     Lookup::Argument { of, is }
+}
+
+impl fmt::Display for KernelField {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, alternative) in self.alternatives.iter().enumerate() {
+            if index > 0 {
+                out.write_str(" or ")?;
+            }
+            match alternative {
+                Lookup::Member { of, path, .. } => {
+                    write!(out, "{of}")?;
+                    path.iter().try_for_each(|name| write!(out, ".{name}"))?;
+                }
+                Lookup::Argument { of, is } => write!(out, "`{is}` argument of {of}")?,
+                Lookup::Enumerator { of, named } => write!(out, "{named} in enum {of}")?,
+                Lookup::Otherwise(value) => write!(out, "{value}")?,
+            }
+        }
+        Ok(())
+    }
 }

@@ -27,6 +27,11 @@ pub const INVOLUNTARY: usize = 1;
 /// Switches away from the idle task.
 pub const IDLE: usize = 2;
 
+/// Wake-ups of tasks that existed before.
+pub const KNOWN: usize = 0;
+/// First wake-ups of new tasks.
+pub const NEW: usize = 1;
+
 /// Index of whole processes in counters that tell tasks apart.
 pub const PROCESS: usize = 0;
 /// Index of further threads of a process.
@@ -40,10 +45,8 @@ shared! {
         pub switched_at: u64,
         /// By [`VOLUNTARY`], [`INVOLUNTARY`], [`IDLE`]; their sum is the kernel's `ctxt`.
         pub context_switches: [u64; 3],
-        /// Wake-ups of tasks that existed before.
-        pub wakeups: u64,
-        /// First wake-ups of new tasks.
-        pub first_wakeups: u64,
+        /// Wake-ups, by [`KNOWN`] and [`NEW`].
+        pub wakeups: [u64; 2],
         /// Moves of tasks to another CPU.
         pub migrations: u64,
         /// New tasks, by [`PROCESS`] and [`THREAD`].

@@ -1,6 +1,7 @@
 //! What every kernel program uses: reading the kernel's structs, its facts, and counting.
 // SPDX-License-Identifier: MIT OR GPL-2.0
 #![no_std]
+#![feature(asm_experimental_arch)]
 
 use core::ptr::{addr_of_mut, read_volatile};
 
@@ -84,3 +85,47 @@ pub unsafe fn count<const N: usize>(counts: *mut [u64; N], index: usize) {
     unsafe { add(counts.cast::<u64>().add(index), 1) };
 }
 
+
+/// Adds to a counter that several CPUs, or a nested event, may write.
+///
+/// Written as the instruction itself: core has no atomic addition for this target, and the form that returns the old value
+/// is missing in kernels before 5.12.
+///
+/// # Safety
+/// `counter` is valid and aligned.
+#[inline(always)]
+pub unsafe fn add_shared(counter: *mut u64, value: u64) {
+    // SAFETY: upheld by the caller.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({counter} + 0) += {value}",
+            counter = in(reg) counter,
+            value = in(reg) value,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Counts into an array that several CPUs may write; an index past its end counts into the last place.
+///
+/// # Safety
+/// `counts` is valid.
+#[inline(always)]
+pub unsafe fn count_shared<const N: usize>(counts: *mut [u64; N], index: usize) {
+    let index = if index >= N { N - 1 } else { index };
+    // SAFETY: upheld by the caller, and the index is below the length.
+    unsafe { add_shared(counts.cast::<u64>().add(index), 1) };
+}
+
+/// Records a value in a histogram that several CPUs may write.
+///
+/// # Safety
+/// `histogram` is valid.
+#[inline(always)]
+pub unsafe fn record_shared(histogram: *mut Histogram, value: u64) {
+    // SAFETY: upheld by the caller.
+    unsafe {
+        count_shared(addr_of_mut!((*histogram).counts), bucket(value));
+        add_shared(addr_of_mut!((*histogram).sum), value);
+    }
+}

@@ -1,1 +1,4 @@
 //! Real programs on the running kernel, against independent counters. Needs root.
+
+mod harness;
+mod scheduler;

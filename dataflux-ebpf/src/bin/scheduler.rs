@@ -158,7 +158,7 @@ pub fn sched_wakeup(context: BtfTracePointContext) -> i32 {
     let Some(cpu) = this_cpu() else { return 0 };
     // SAFETY: the tracepoint passes a task; the pointers come from map look-ups.
     unsafe {
-        add(addr_of_mut!((*cpu).wakeups), 1);
+        add(addr_of_mut!((*cpu).wakeups[KNOWN]), 1);
         let pid = pid_of(context.arg::<*const u8>(0));
         let Some(task) = place(pid) else { return 0 };
         claim(task, cpu, pid);
@@ -176,7 +176,7 @@ pub fn sched_wakeup_new(context: BtfTracePointContext) -> i32 {
     let Some(cpu) = this_cpu() else { return 0 };
     // SAFETY: the tracepoint passes a task; the pointers come from map look-ups.
     unsafe {
-        add(addr_of_mut!((*cpu).first_wakeups), 1);
+        add(addr_of_mut!((*cpu).wakeups[NEW]), 1);
         let pid = pid_of(context.arg::<*const u8>(0));
         let Some(task) = place(pid) else { return 0 };
         claim(task, cpu, pid);

@@ -5,6 +5,7 @@ mod disk;
 mod interface;
 mod memory;
 mod probe;
+mod scheduler;
 
 use crate::{
     kernel::Kernel,
@@ -45,4 +46,5 @@ pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[
     &interface::PLUGIN,
     &memory::PLUGIN,
     &probe::PLUGIN,
+    &scheduler::PLUGIN,
 ];
