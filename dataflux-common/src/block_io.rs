@@ -76,7 +76,7 @@ shared! {
         pub unstamped_start: u64,
         /// Completed requests with a start stamp but without an issue stamp: in `latency` only.
         pub unstamped_issue: u64,
-        /// Stamps later than the completion: the times of that request are not recorded.
+        /// Completed requests whose stamps contradict each other: at most in `latency`.
         pub disordered: u64,
         /// Bytes of the requests in `sizes`.
         pub size_sum: u64,
@@ -102,8 +102,6 @@ shared! {
     pub struct Totals {
         /// Issue stamps overwritten by another request that shares their place: that request completes without an issue stamp.
         pub overwritten: u64,
-        /// Completions that the second program of the hook counted because an interrupt had found the first one running.
-        pub nested: u64,
     }
 
     /// The issue stamp of one request.

@@ -85,7 +85,6 @@ pub unsafe fn count<const N: usize>(counts: *mut [u64; N], index: usize) {
     unsafe { add(counts.cast::<u64>().add(index), 1) };
 }
 
-
 /// Adds to a counter that several CPUs, or a nested event, may write.
 ///
 /// Written as the instruction itself: core has no atomic addition for this target, and the form that returns the old value

@@ -17,7 +17,10 @@ pub(crate) struct Attached(Box<dyn MetricReader>);
 impl Attached {
     /// Builds a reader from its section's text and attaches it.
     pub(crate) fn new(reader: &str, section: &str) -> Self {
-        let plugin = REGISTRY.iter().find(|plugin| plugin.name == reader).expect("a registered reader");
+        let plugin = REGISTRY
+            .iter()
+            .find(|plugin| plugin.name == reader)
+            .expect("a registered reader");
         let context = context();
         let file = File::new(Path::new("test.toml"), section.to_owned());
         let section = file.parse().expect("the section is TOML");
@@ -27,7 +30,12 @@ impl Attached {
             panic!("attaching {reader}: {error}; {:#?}", kernel.outcomes());
         }
         for program in kernel.outcomes() {
-            assert_eq!(program.outcome.health().to_string(), "ok", "{reader}: {}", program.program);
+            assert_eq!(
+                program.outcome.health().to_string(),
+                "ok",
+                "{reader}: {}",
+                program.program
+            );
         }
         Self(built)
     }
@@ -57,14 +65,22 @@ pub(crate) fn context() -> Context {
 pub(crate) struct Totals(pub(crate) Snapshot);
 
 impl Totals {
-    fn matching<'a>(&'a self, metric: &'a str, entity: Option<&'a Entity>, labels: &'a [&'a str]) -> impl Iterator<Item = &'a Total> {
+    fn matching<'a>(
+        &'a self,
+        metric: &'a str,
+        entity: Option<&'a Entity>,
+        labels: &'a [&'a str],
+    ) -> impl Iterator<Item = &'a Total> {
         self.0
             .series
             .iter()
             .filter(move |series| {
                 series.def.name == metric
                     && entity.is_none_or(|entity| series.entity.as_ref() == Some(entity))
-                    && labels.iter().zip(&series.labels).all(|(wanted, have)| wanted == have)
+                    && labels
+                        .iter()
+                        .zip(&series.labels)
+                        .all(|(wanted, have)| wanted == have)
             })
             .map(|series| &series.value)
     }
@@ -80,7 +96,12 @@ impl Totals {
     }
 
     /// The histogram of a metric, empty if there is none.
-    pub(crate) fn histogram(&self, metric: &str, entity: Option<&Entity>, labels: &[&str]) -> Buckets {
+    pub(crate) fn histogram(
+        &self,
+        metric: &str,
+        entity: Option<&Entity>,
+        labels: &[&str],
+    ) -> Buckets {
         match self.matching(metric, entity, labels).next() {
             Some(Total::Histogram(buckets)) => buckets.clone(),
             Some(other) => panic!("{metric} is no histogram: {other:?}"),

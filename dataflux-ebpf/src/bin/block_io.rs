@@ -1,6 +1,6 @@
 //! `block_io`: requests, bytes, errors, times and sizes by device and operation.
 //!
-//! Hooks: block_rq_complete (twice, see below) and, where the kernel does not stamp the issue of requests itself,
+//! Hooks: block_rq_complete and, where the kernel does not stamp the issue of requests itself,
 //! block_rq_issue; as BTF tracepoints (5.10 and later). Work per completion: one clock read, one look-up in an array of
 //! devices; with own issue stamps one in an array of requests as well.
 //!
@@ -10,8 +10,8 @@
 //! completion only, and their device time begins at the last issue. Pass-through requests are `other`.
 //!
 //! Races: completions run on any CPU, in task and interrupt context, so everything is added atomically. The kernel does not
-//! run a program that is already running on the same CPU: a completion in an interrupt that finds another one at work would
-//! be missed. `block_rq_complete_nested` is attached beside it and counts what the first one could not.
+//! run a program that is already running on the same CPU: a completion in an interrupt that finds another one at work is
+//! skipped, and the kernel counts it (`recursion_misses`), which userspace reports as lost.
 // SPDX-License-Identifier: MIT OR GPL-2.0
 #![no_std]
 #![no_main]
@@ -22,10 +22,14 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, map},
-    maps::Array,
+    maps::{Array, PerCpuArray},
     programs::BtfTracePointContext,
 };
-use dataflux_common::{block_io::*, limits::{DEVICES, ISSUED_REQUESTS, OTHER_DEVICE}};
+use aya_log_ebpf::info;
+use dataflux_common::{
+    block_io::*,
+    limits::{DEVICES, ISSUED_REQUESTS, OTHER_DEVICE},
+};
 use dataflux_ebpf::{add_shared, constant, count_shared, field, has, load, record_shared};
 
 /// The kernel's facts; see `dataflux_common::block_io`.
@@ -47,6 +51,10 @@ static TOTALS: Array<Totals> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// By a hash of the request's address.
 #[map]
 static ISSUED: Array<Issued> = Array::with_max_entries(ISSUED_REQUESTS as u32, 0);
+
+/// Where a request's address becomes a number.
+#[map]
+static ADDRESS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
 
 /// `REQ_OP_*` of include/linux/blk_types.h.
 mod op {
@@ -99,7 +107,7 @@ fn status(argument: u64) -> usize {
 /// # Safety
 /// `request` is a `struct request`.
 #[inline(always)]
-unsafe fn device(request: *const u8) -> Option<*mut Device> {
+unsafe fn device(context: &BtfTracePointContext, request: *const u8) -> Option<*mut Device> {
     // SAFETY: upheld by the caller; pointers that are null read as 0.
     unsafe {
         let queue: *const u8 = load(request, field(&FIELDS, REQUEST_QUEUE));
@@ -110,21 +118,67 @@ unsafe fn device(request: *const u8) -> Option<*mut Device> {
         };
         let id = load::<u32>(queue, field(&FIELDS, QUEUE_ID));
         if disk.is_null() || id as usize >= OTHER_DEVICE {
-            return DEVICES_BY_QUEUE.get_ptr_mut(OTHER_DEVICE as u32);
+            return other(context, id);
         }
-        let (major, minor) = (load::<u32>(disk, field(&FIELDS, DISK_MAJOR)), load::<u32>(disk, field(&FIELDS, DISK_MINOR)));
+        let (major, minor) = (
+            load::<u32>(disk, field(&FIELDS, DISK_MAJOR)),
+            load::<u32>(disk, field(&FIELDS, DISK_MINOR)),
+        );
         let tag = u64::from(major << 20 | minor & 0xf_ffff) + 1;
         let device = DEVICES_BY_QUEUE.get_ptr_mut(id)?;
         if (*device).tag == 0 {
             (*device).tag = tag;
         } else if (*device).tag != tag {
-            return DEVICES_BY_QUEUE.get_ptr_mut(OTHER_DEVICE as u32);
+            return other(context, id);
         }
         Some(device)
     }
 }
 
-/// The place of a request's issue stamp, and the request's address as a number.
+/// The place of the devices that have none of their own. Says so the first time.
+///
+/// # Safety
+/// Called in a program on block_rq_complete.
+#[inline(always)]
+unsafe fn other(context: &BtfTracePointContext, queue: u32) -> Option<*mut Device> {
+    let device = DEVICES_BY_QUEUE.get_ptr_mut(OTHER_DEVICE as u32)?;
+    // SAFETY: the pointer comes from a map look-up.
+    unsafe {
+        if (*device).tag == 0 {
+            (*device).tag = 1;
+            info!(
+                context,
+                "block_io: queue {} has no place of its own: counted among the other devices",
+                queue
+            );
+        }
+    }
+    Some(device)
+}
+
+/// A request's address as a number. The verifier allows no arithmetic on a pointer to a kernel struct, but forgets what it is
+/// on the way through a map value. Each program has a place of its own, so that none interrupts another between the two.
+///
+/// # Safety
+/// Called in the program that `place` belongs to.
+#[inline(always)]
+unsafe fn address(request: *const u8, place: u32) -> u64 {
+    let Some(scratch) = ADDRESS.get_ptr_mut(place) else {
+        return 0;
+    };
+    // SAFETY: the pointer comes from a map look-up of this CPU's value.
+    unsafe {
+        write_volatile(scratch, request as u64);
+        read_volatile(scratch)
+    }
+}
+
+/// Place of [`block_rq_issue`] in [`ADDRESS`].
+const OF_ISSUE: u32 = 0;
+/// Place of [`block_rq_complete`] in [`ADDRESS`].
+const OF_COMPLETION: u32 = 1;
+
+/// The place of a request's issue stamp.
 #[inline(always)]
 fn issued(address: u64) -> Option<*mut Issued> {
     // Requests are at least 64 bytes apart; the multiplication spreads them (Fibonacci hashing).
@@ -138,7 +192,9 @@ fn issued(address: u64) -> Option<*mut Issued> {
 /// The program runs for this request's completion.
 #[inline(always)]
 unsafe fn take_issue_stamp(address: u64) -> u64 {
-    let Some(entry) = issued(address) else { return 0 };
+    let Some(entry) = issued(address) else {
+        return 0;
+    };
     // SAFETY: the entry comes from a map look-up; it is this request's until its address is taken out.
     unsafe {
         if read_volatile(addr_of_mut!((*entry).request)) != address {
@@ -153,13 +209,23 @@ unsafe fn take_issue_stamp(address: u64) -> u64 {
 /// `block_rq_issue(struct request *rq)`, before 5.11 `(struct request_queue *q, struct request *rq)`
 #[btf_tracepoint(function = "block_rq_issue")]
 pub fn block_rq_issue(context: BtfTracePointContext) -> i32 {
-    let address =
-        if field(&FIELDS, ISSUE_REQUEST) == 0 { context.arg::<u64>(0) } else { context.arg::<u64>(1) };
-    let Some(entry) = issued(address) else { return 0 };
+    let request = if field(&FIELDS, ISSUE_REQUEST) == 0 {
+        context.arg::<*const u8>(0)
+    } else {
+        context.arg::<*const u8>(1)
+    };
+    // SAFETY: this is the issue program.
+    let address = unsafe { address(request, OF_ISSUE) };
+    let Some(entry) = issued(address) else {
+        return 0;
+    };
     // SAFETY: the entry comes from a map look-up, the helper has no preconditions.
     unsafe {
         let owner = read_volatile(addr_of_mut!((*entry).request));
-        if owner != 0 && owner != address && let Some(totals) = TOTALS.get_ptr_mut(0) {
+        if owner != 0
+            && owner != address
+            && let Some(totals) = TOTALS.get_ptr_mut(0)
+        {
             add_shared(addr_of_mut!((*totals).overwritten), 1);
         }
         write_volatile(addr_of_mut!((*entry).at), bpf_ktime_get_ns());
@@ -171,24 +237,17 @@ pub fn block_rq_issue(context: BtfTracePointContext) -> i32 {
 /// `block_rq_complete(struct request *rq, blk_status_t error, unsigned int nr_bytes)`
 #[btf_tracepoint(function = "block_rq_complete")]
 pub fn block_rq_complete(context: BtfTracePointContext) -> i32 {
-    // SAFETY: the tracepoint passes a request.
-    unsafe { complete(&context) };
-    0
-}
-
-/// Counts one completion.
-///
-/// # Safety
-/// Called in a program on block_rq_complete.
-#[inline(always)]
-unsafe fn complete(context: &BtfTracePointContext) {
     let request = context.arg::<*const u8>(0);
     let completed = u64::from(context.arg::<u64>(2) as u32);
-    // SAFETY: upheld by the caller; map values are shared and added to atomically.
+    // SAFETY: the tracepoint passes a request; map values are shared and added to atomically.
     unsafe {
-        let Some(device) = device(request) else { return };
+        let Some(device) = device(&context, request) else {
+            return 0;
+        };
         let kind = operation(load(request, field(&FIELDS, REQUEST_COMMAND)));
-        let operation = addr_of_mut!((*device).operations).cast::<Operation>().add(kind);
+        let operation = addr_of_mut!((*device).operations)
+            .cast::<Operation>()
+            .add(kind);
         add_shared(addr_of_mut!((*operation).bytes), completed);
         let status = status(context.arg::<u64>(1));
         if status != 0 {
@@ -200,13 +259,14 @@ unsafe fn complete(context: &BtfTracePointContext) {
             & 1
             != 0;
         if completed < left || in_flush_sequence && kind != FLUSH {
-            return;
+            return 0;
         }
         add_shared(addr_of_mut!((*operation).requests), 1);
         let stamped: u64 = load(request, field(&FIELDS, REQUEST_ISSUE));
         size(request, operation, completed, stamped);
         times(request, operation, stamped);
     }
+    0
 }
 
 /// Records the size of a request whose last byte completes.
@@ -218,10 +278,17 @@ unsafe fn size(request: *const u8, operation: *mut Operation, completed: u64, st
     // SAFETY: upheld by the caller.
     unsafe {
         // The sectors are stamped with the issue; they are more than what is completed now if parts were completed before.
-        let sectors = if stamped == 0 { 0 } else { load::<u16>(request, field(&FIELDS, REQUEST_SECTORS)) };
+        let sectors = if stamped == 0 {
+            0
+        } else {
+            load::<u16>(request, field(&FIELDS, REQUEST_SECTORS))
+        };
         let bytes = completed.max(u64::from(sectors) << 9);
         if bytes > 0 {
-            count_shared(addr_of_mut!((*operation).sizes), dataflux_common::histogram::bucket(bytes));
+            count_shared(
+                addr_of_mut!((*operation).sizes),
+                dataflux_common::histogram::bucket(bytes),
+            );
             add_shared(addr_of_mut!((*operation).size_sum), bytes);
         }
     }
@@ -237,7 +304,7 @@ unsafe fn times(request: *const u8, operation: *mut Operation, stamped: u64) {
     unsafe {
         let mut issue = stamped;
         if constant(&ISSUE_STAMPS) != 0 {
-            let own = take_issue_stamp(request as u64);
+            let own = take_issue_stamp(address(request, OF_COMPLETION));
             if issue == 0 {
                 issue = own;
             }
@@ -248,13 +315,18 @@ unsafe fn times(request: *const u8, operation: *mut Operation, stamped: u64) {
             return;
         }
         let now = bpf_ktime_get_ns();
-        if now < start || issue > now || issue != 0 && issue < start {
+        if now < start {
             add_shared(addr_of_mut!((*operation).disordered), 1);
             return;
         }
         record_shared(addr_of_mut!((*operation).latency), now - start);
         if issue == 0 {
             add_shared(addr_of_mut!((*operation).unstamped_issue), 1);
+            return;
+        }
+        // Since 6.9 the kernel may stamp with a time that it read once for a batch of requests.
+        if issue < start || issue > now {
+            add_shared(addr_of_mut!((*operation).disordered), 1);
             return;
         }
         record_shared(addr_of_mut!((*operation).device_time), now - issue);

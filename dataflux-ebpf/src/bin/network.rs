@@ -21,7 +21,12 @@ use aya_ebpf::{
     maps::Array,
     programs::BtfTracePointContext,
 };
-use dataflux_common::{histogram::bucket, limits::{INTERFACES, OTHER_INTERFACE}, network::*};
+use aya_log_ebpf::info;
+use dataflux_common::{
+    histogram::bucket,
+    limits::{INTERFACES, OTHER_INTERFACE},
+    network::*,
+};
 use dataflux_ebpf::{add, constant, count, count_shared, field, has, load};
 
 /// The kernel's facts; see `dataflux_common::network`.
@@ -57,7 +62,8 @@ unsafe fn reported_index(device: *const u8) -> u64 {
     unsafe {
         if has(&FIELDS, DEVICE_NAMESPACE) {
             let namespace: *const u8 = load(device, field(&FIELDS, DEVICE_NAMESPACE));
-            if load::<u32>(namespace, field(&FIELDS, NAMESPACE_INODE)) != constant(&HOST_NAMESPACE) {
+            if load::<u32>(namespace, field(&FIELDS, NAMESPACE_INODE)) != constant(&HOST_NAMESPACE)
+            {
                 return 0;
             }
         }
@@ -70,21 +76,36 @@ unsafe fn reported_index(device: *const u8) -> u64 {
 /// # Safety
 /// `device` is a `struct net_device`.
 #[inline(always)]
-unsafe fn packet<const DIRECTION: usize>(device: *const u8, bytes: u64) {
+unsafe fn packet<const DIRECTION: usize>(
+    context: &BtfTracePointContext,
+    device: *const u8,
+    bytes: u64,
+) {
     let Some(cpu) = this_cpu() else { return };
     // SAFETY: upheld by the caller; `cpu` is this CPU's, and the index is below the number of places.
     unsafe {
         let index = reported_index(device);
         let places = addr_of_mut!((*cpu).interfaces).cast::<Interface>();
-        let mut place = places.add(index as usize & (INTERFACES - 1));
-        if (*place).tag != index || index as usize & (INTERFACES - 1) == OTHER_INTERFACE {
-            if index == 0 || (*place).tag != 0 || index as usize & (INTERFACES - 1) == OTHER_INTERFACE {
-                place = places.add(OTHER_INTERFACE);
-            } else {
+        let position = index as usize & (INTERFACES - 1);
+        let mut place = places.add(position);
+        if (*place).tag != index || position == OTHER_INTERFACE {
+            if index != 0 && (*place).tag == 0 && position != OTHER_INTERFACE {
                 (*place).tag = index;
+            } else {
+                place = places.add(OTHER_INTERFACE);
+                if index != 0 && (*place).tag == 0 {
+                    (*place).tag = 1;
+                    info!(
+                        context,
+                        "network: interface {} has no place of its own: counted among the others",
+                        index
+                    );
+                }
             }
         }
-        let direction = addr_of_mut!((*place).directions).cast::<Direction>().add(DIRECTION);
+        let direction = addr_of_mut!((*place).directions)
+            .cast::<Direction>()
+            .add(DIRECTION);
         add(addr_of_mut!((*direction).bytes), bytes);
         count(addr_of_mut!((*direction).sizes), bucket(bytes));
     }
@@ -108,7 +129,7 @@ pub fn netif_receive_skb(context: BtfTracePointContext) -> i32 {
                 bytes += header;
             }
         }
-        packet::<RECEIVED>(device, bytes);
+        packet::<RECEIVED>(&context, device, bytes);
     }
     0
 }
@@ -127,7 +148,7 @@ pub fn net_dev_xmit(context: BtfTracePointContext) -> i32 {
         if load::<u16>(device, field(&FIELDS, DEVICE_TYPE)) == ARPHRD_LOOPBACK {
             bytes = bytes.saturating_sub(ETHERNET_HEADER);
         }
-        packet::<SENT>(device, bytes);
+        packet::<SENT>(&context, device, bytes);
     }
     0
 }

@@ -87,7 +87,12 @@ unsafe fn claim(task: *mut Task, cpu: *mut Cpu, pid: u32) {
 /// # Safety
 /// `cpu` is this CPU's; `histogram` belongs to it.
 #[inline(always)]
-unsafe fn elapsed(cpu: *mut Cpu, histogram: *mut dataflux_common::histogram::Histogram, since: u64, now: u64) {
+unsafe fn elapsed(
+    cpu: *mut Cpu,
+    histogram: *mut dataflux_common::histogram::Histogram,
+    since: u64,
+    now: u64,
+) {
     if since == 0 {
         return;
     }
@@ -115,7 +120,12 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
             && let Some(task) = place(next_pid)
             && (*task).pid == next_pid
         {
-            elapsed(cpu, addr_of_mut!((*cpu).run_queue_latency), (*task).queued_at, now);
+            elapsed(
+                cpu,
+                addr_of_mut!((*cpu).run_queue_latency),
+                (*task).queued_at,
+                now,
+            );
             elapsed(cpu, addr_of_mut!((*cpu).off_cpu), (*task).off_at, now);
             (*task).queued_at = 0;
             (*task).off_at = 0;
@@ -138,7 +148,9 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
         let kind = if runnable { INVOLUNTARY } else { VOLUNTARY };
         add(addr_of_mut!((*cpu).context_switches[kind & 1]), 1);
 
-        let Some(task) = place(prev_pid) else { return 0 };
+        let Some(task) = place(prev_pid) else {
+            return 0;
+        };
         if !preempted && state & TASK_DEAD != 0 {
             if (*task).pid == prev_pid {
                 (*task).pid = 0;

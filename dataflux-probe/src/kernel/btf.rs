@@ -92,7 +92,8 @@ impl Btf {
     /// The file cannot be read (a kernel built without it has none), or is damaged.
     pub fn read(sys: &Path) -> anyhow::Result<Self> {
         let path = sys.join("kernel/btf/vmlinux");
-        let bytes = std::fs::read(&path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let bytes =
+            std::fs::read(&path).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         Self::parse(bytes).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
     }
 
@@ -103,7 +104,9 @@ impl Btf {
     pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
         let header = |at: usize| word(&bytes, at);
         if header(0)? & 0xffff != MAGIC {
-            return Err(BtfError::Damaged("wrong magic number (or another byte order)".into()));
+            return Err(BtfError::Damaged(
+                "wrong magic number (or another byte order)".into(),
+            ));
         }
         let start = header(4)? as usize;
         let part = |offset: u32, length: u32| {
@@ -114,12 +117,21 @@ impl Btf {
         let types = part(header(8)?, header(12)?);
         let strings = part(header(16)?, header(20)?);
         let (Some(types), Some(strings)) = (types, strings) else {
-            return Err(BtfError::Damaged(format!("its parts lie outside of its {} bytes", bytes.len())));
+            return Err(BtfError::Damaged(format!(
+                "its parts lie outside of its {} bytes",
+                bytes.len()
+            )));
         };
-        let mut btf = Self { bytes, types, strings, offsets: vec![0] };
+        let mut btf = Self {
+            bytes,
+            types,
+            strings,
+            offsets: vec![0],
+        };
         let mut at = 0;
         while at < btf.types().len() {
-            let offset = u32::try_from(at).map_err(|_| BtfError::Damaged("more than 4 GiB of types".into()))?;
+            let offset = u32::try_from(at)
+                .map_err(|_| BtfError::Damaged("more than 4 GiB of types".into()))?;
             btf.offsets.push(offset);
             let found = btf.type_at(at)?;
             at = found.body + found.body_bytes()?;
@@ -169,7 +181,12 @@ impl Btf {
             }
             let at = |index: u32| found.body + 8 * index as usize;
             return (0..found.length)
-                .map(|index| Ok((self.text(word(self.types(), at(index))?)?, word(self.types(), at(index) + 4)?)))
+                .map(|index| {
+                    Ok((
+                        self.text(word(self.types(), at(index))?)?,
+                        word(self.types(), at(index) + 4)?,
+                    ))
+                })
                 .collect::<Result<_, _>>()
                 .map(Some);
         }
@@ -178,12 +195,16 @@ impl Btf {
 
     fn enumerator(&self, of: &str, named: &str) -> Result<Option<u32>, BtfError> {
         let all = self.enumerators(of)?.unwrap_or_default();
-        Ok(all.into_iter().find_map(|(name, value)| (name == named).then_some(value)))
+        Ok(all
+            .into_iter()
+            .find_map(|(name, value)| (name == named).then_some(value)))
     }
 
     /// Position of the first argument of a tracepoint with this type; the tracepoint's own data pointer does not count.
     fn argument(&self, of: &str, is: &str) -> Result<Option<u32>, BtfError> {
-        let Some(prototype) = self.prototype(of)? else { return Ok(None) };
+        let Some(prototype) = self.prototype(of)? else {
+            return Ok(None);
+        };
         for position in 1..prototype.length {
             let parameter = word(self.types(), prototype.body + 8 * position as usize + 4)?;
             if self.spelling(parameter, 0)? == is {
@@ -196,11 +217,15 @@ impl Btf {
     /// The prototype that the kernel declares for programs on a tracepoint: `typedef void (*btf_trace_NAME)(void *, ...)`.
     fn prototype(&self, tracepoint: &str) -> Result<Option<Type>, BtfError> {
         let name = format!("btf_trace_{tracepoint}");
-        let Some(typedef) = self.named(&name, &[kind::TYPEDEF]).next().transpose()? else { return Ok(None) };
+        let Some(typedef) = self.named(&name, &[kind::TYPEDEF]).next().transpose()? else {
+            return Ok(None);
+        };
         let pointer = self.get(typedef.size_or_type)?;
         let prototype = self.get(pointer.size_or_type)?;
         if pointer.kind != kind::PTR || prototype.kind != kind::FUNC_PROTO {
-            return Err(BtfError::Unusable(format!("{name} is not a pointer to a function")));
+            return Err(BtfError::Unusable(format!(
+                "{name} is not a pointer to a function"
+            )));
         }
         Ok(Some(prototype))
     }
@@ -210,16 +235,27 @@ impl Btf {
         let describe = || format!("{of}.{}", path.join("."));
         let mut agreed = None;
         for found in self.named(of, &[kind::STRUCT, kind::UNION]) {
-            let Some((bits, id)) = self.walk(found?, path, &describe)? else { continue };
+            let Some((bits, id)) = self.walk(found?, path, &describe)? else {
+                continue;
+            };
             let actual = self.size(id, 0)?;
             if actual != size {
-                return Err(BtfError::Unusable(format!("{} has {actual} bytes, not {size}", describe())));
+                return Err(BtfError::Unusable(format!(
+                    "{} has {actual} bytes, not {size}",
+                    describe()
+                )));
             }
             if bits % 8 != 0 {
-                return Err(BtfError::Unusable(format!("{} does not begin at a byte", describe())));
+                return Err(BtfError::Unusable(format!(
+                    "{} does not begin at a byte",
+                    describe()
+                )));
             }
             if agreed.is_some_and(|other| other != bits / 8) {
-                return Err(BtfError::Unusable(format!("{} has several offsets", describe())));
+                return Err(BtfError::Unusable(format!(
+                    "{} has several offsets",
+                    describe()
+                )));
             }
             agreed = Some(bits / 8);
         }
@@ -227,7 +263,12 @@ impl Btf {
     }
 
     /// Offset in bits and type of the last member of a path.
-    fn walk(&self, from: Type, path: &[&str], describe: &dyn Fn() -> String) -> Result<Option<(u32, u32)>, BtfError> {
+    fn walk(
+        &self,
+        from: Type,
+        path: &[&str],
+        describe: &dyn Fn() -> String,
+    ) -> Result<Option<(u32, u32)>, BtfError> {
         let mut at = 0u32;
         let mut outer = from;
         let mut last = None;
@@ -235,35 +276,57 @@ impl Btf {
             if let Some((_, id)) = last {
                 outer = self.get(self.strip(id, 0)?)?;
             }
-            let Some((offset, id, bit_field)) = self.find_member(outer, name, 0)? else { return Ok(None) };
+            let Some((offset, id, bit_field)) = self.find_member(outer, name, 0)? else {
+                return Ok(None);
+            };
             if bit_field {
                 return Err(BtfError::Unusable(format!("{} is a bit-field", describe())));
             }
-            at = at.checked_add(offset).ok_or_else(|| BtfError::Damaged(format!("the offset of {}", describe())))?;
+            at = at
+                .checked_add(offset)
+                .ok_or_else(|| BtfError::Damaged(format!("the offset of {}", describe())))?;
             last = Some((at, id));
         }
         Ok(last)
     }
 
     /// Offset in bits, type, and whether it is a bit-field; looks into anonymous structs and unions.
-    fn find_member(&self, of: Type, name: &str, depth: u32) -> Result<Option<(u32, u32, bool)>, BtfError> {
+    fn find_member(
+        &self,
+        of: Type,
+        name: &str,
+        depth: u32,
+    ) -> Result<Option<(u32, u32, bool)>, BtfError> {
         if depth > DEPTH {
-            return Err(BtfError::Damaged("anonymous members nest without end".into()));
+            return Err(BtfError::Damaged(
+                "anonymous members nest without end".into(),
+            ));
         }
         if of.kind != kind::STRUCT && of.kind != kind::UNION {
             return Ok(None);
         }
         for index in 0..of.length as usize {
             let at = of.body + 12 * index;
-            let (member, id, bits) = (word(self.types(), at)?, word(self.types(), at + 4)?, word(self.types(), at + 8)?);
-            let (offset, bit_field) = if of.flag { (bits & 0xff_ffff, bits >> 24 != 0) } else { (bits, false) };
+            let (member, id, bits) = (
+                word(self.types(), at)?,
+                word(self.types(), at + 4)?,
+                word(self.types(), at + 8)?,
+            );
+            let (offset, bit_field) = if of.flag {
+                (bits & 0xff_ffff, bits >> 24 != 0)
+            } else {
+                (bits, false)
+            };
             if self.text(member)? == name {
                 return Ok(Some((offset, id, bit_field)));
             }
             if member == 0
-                && let Some((inner, id, bit_field)) = self.find_member(self.get(self.strip(id, 0)?)?, name, depth + 1)?
+                && let Some((inner, id, bit_field)) =
+                    self.find_member(self.get(self.strip(id, 0)?)?, name, depth + 1)?
             {
-                let offset = offset.checked_add(inner).ok_or_else(|| BtfError::Damaged(format!("the offset of {name}")))?;
+                let offset = offset
+                    .checked_add(inner)
+                    .ok_or_else(|| BtfError::Damaged(format!("the offset of {name}")))?;
                 return Ok(Some((offset, id, bit_field)));
             }
         }
@@ -291,10 +354,15 @@ impl Btf {
         }
         let found = self.get(self.strip(id, 0)?)?;
         match found.kind {
-            kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FLOAT => Ok(found.size_or_type),
+            kind::INT | kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FLOAT => {
+                Ok(found.size_or_type)
+            }
             kind::PTR => Ok(POINTER_BYTES),
             kind::ARRAY => {
-                let (element, length) = (word(self.types(), found.body)?, word(self.types(), found.body + 8)?);
+                let (element, length) = (
+                    word(self.types(), found.body)?,
+                    word(self.types(), found.body + 8)?,
+                );
                 let size = self.size(element, depth + 1)?.checked_mul(length);
                 size.ok_or_else(|| BtfError::Damaged("an array of more than 4 GiB".into()))
             }
@@ -313,7 +381,9 @@ impl Btf {
         let found = self.get(id)?;
         let name = self.text(found.name)?;
         Ok(match found.kind {
-            kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => self.spelling(found.size_or_type, depth + 1)?,
+            kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                self.spelling(found.size_or_type, depth + 1)?
+            }
             kind::PTR => {
                 let to = self.spelling(found.size_or_type, depth + 1)?;
                 let space = if to.ends_with('*') { "" } else { " " };
@@ -327,7 +397,11 @@ impl Btf {
     }
 
     /// All types of a name and of one of these kinds.
-    fn named<'a>(&'a self, name: &'a str, kinds: &'a [u32]) -> impl Iterator<Item = Result<Type, BtfError>> + 'a {
+    fn named<'a>(
+        &'a self,
+        name: &'a str,
+        kinds: &'a [u32],
+    ) -> impl Iterator<Item = Result<Type, BtfError>> + 'a {
         self.offsets.iter().skip(1).filter_map(move |&offset| {
             let found = match self.type_at(offset as usize) {
                 Ok(found) => found,
@@ -347,7 +421,9 @@ impl Btf {
 
     fn get(&self, id: u32) -> Result<Type, BtfError> {
         let offset = self.offsets.get(id as usize).filter(|_| id > 0);
-        self.type_at(*offset.ok_or_else(|| BtfError::Damaged(format!("there is no type {id}")))? as usize)
+        self.type_at(
+            *offset.ok_or_else(|| BtfError::Damaged(format!("there is no type {id}")))? as usize,
+        )
     }
 
     fn type_at(&self, at: usize) -> Result<Type, BtfError> {
@@ -365,7 +441,10 @@ impl Btf {
     fn text(&self, offset: u32) -> Result<&str, BtfError> {
         let damaged = || BtfError::Damaged(format!("the name at {offset}"));
         let rest = self.strings().get(offset as usize..).ok_or_else(damaged)?;
-        let end = rest.iter().position(|&byte| byte == 0).ok_or_else(damaged)?;
+        let end = rest
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or_else(damaged)?;
         std::str::from_utf8(&rest[..end]).map_err(|_| damaged())
     }
 
@@ -378,6 +457,7 @@ impl Btf {
 
 fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
     let four = at.checked_add(4).and_then(|end| bytes.get(at..end));
-    let four = four.ok_or_else(|| BtfError::Damaged(format!("it ends at {} within a number", bytes.len())))?;
+    let four = four
+        .ok_or_else(|| BtfError::Damaged(format!("it ends at {} within a number", bytes.len())))?;
     Ok(u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
 }

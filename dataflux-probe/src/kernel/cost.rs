@@ -38,9 +38,16 @@ impl ProgramStatistics {
 /// Adds an object's memory to the counters that the `probe` reader reports.
 pub(super) fn publish(ebpf: &Ebpf, counters: &Counters) {
     let maps = ebpf.maps().filter_map(|(_, map)| descriptor(map));
-    counters.kernel_map_bytes.add(maps.map(|map| field(&fdinfo(map), "memlock").unwrap_or(0)).sum());
+    counters.kernel_map_bytes.add(
+        maps.map(|map| field(&fdinfo(map), "memlock").unwrap_or(0))
+            .sum(),
+    );
     let programs = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-    counters.kernel_program_bytes.add(programs.map(|program| ProgramStatistics::read(program.as_fd()).memlock).sum());
+    counters.kernel_program_bytes.add(
+        programs
+            .map(|program| ProgramStatistics::read(program.as_fd()).memlock)
+            .sum(),
+    );
 }
 
 fn descriptor(map: &aya::maps::Map) -> Option<BorrowedFd<'_>> {
@@ -53,11 +60,18 @@ fn descriptor(map: &aya::maps::Map) -> Option<BorrowedFd<'_>> {
 }
 
 fn fdinfo(descriptor: BorrowedFd<'_>) -> String {
-    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd())).unwrap_or_default()
+    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd()))
+        .unwrap_or_default()
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+    text.lines().find_map(|line| {
+        line.strip_prefix(name)?
+            .strip_prefix(':')?
+            .trim()
+            .parse()
+            .ok()
+    })
 }
 
 /// Bytes of kernel memory that the maps of all readers take on a machine with so many possible CPUs, whatever its limit of
@@ -68,7 +82,8 @@ pub const fn budget(possible_cpus: usize) -> usize {
     const fn pages(bytes: usize) -> usize {
         bytes.next_multiple_of(PAGE)
     }
-    let per_cpu = pages(possible_cpus * size_of::<scheduler::Cpu>()) + pages(possible_cpus * size_of::<network::Cpu>());
+    let per_cpu = pages(possible_cpus * size_of::<scheduler::Cpu>())
+        + pages(possible_cpus * size_of::<network::Cpu>());
     let tasks = limits::TASKS * size_of::<scheduler::Task>();
     let block = pages(block_io::DEVICES_BYTES)
         + pages(size_of::<block_io::Totals>())
@@ -85,13 +100,24 @@ mod tests {
     #[test]
     fn kernel_memory_stays_within_its_bounds() {
         for (cpus, mebibytes) in [(2, 12), (64, 24), (256, 64)] {
-            assert!(budget(cpus) <= mebibytes << 20, "{cpus} CPUs: {} bytes", budget(cpus));
+            assert!(
+                budget(cpus) <= mebibytes << 20,
+                "{cpus} CPUs: {} bytes",
+                budget(cpus)
+            );
         }
     }
 
     #[test]
     fn fdinfo_fields_are_told_apart() {
         let text = "prog_id:\t7\nrun_time_ns:\t12\nrun_cnt:\t3\n";
-        assert_eq!((field(text, "run_cnt"), field(text, "run_time"), field(text, "memlock")), (Some(3), None, None));
+        assert_eq!(
+            (
+                field(text, "run_cnt"),
+                field(text, "run_time"),
+                field(text, "memlock")
+            ),
+            (Some(3), None, None)
+        );
     }
 }

@@ -1,6 +1,11 @@
 //! Kernel arrays mapped into the probe: read with plain loads, no system call.
 
-use std::{marker::PhantomData, os::fd::AsFd, ptr::NonNull, sync::atomic::{AtomicU64, Ordering}};
+use std::{
+    marker::PhantomData,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use anyhow::Context as _;
 use aya::maps::{Map, MapData};
@@ -29,19 +34,44 @@ impl<T: Shared> MappedArray<T> {
     /// # Errors
     /// The map is not an array of `T`, or the kernel refuses to map it.
     pub fn new(map: Map) -> anyhow::Result<Self> {
-        const { assert!(size_of::<T>() % WORD == 0, "map values are whole words") };
-        let Map::Array(map) = map else { anyhow::bail!("not an array map") };
+        const {
+            assert!(
+                size_of::<T>().is_multiple_of(WORD),
+                "map values are whole words"
+            )
+        };
+        let Map::Array(map) = map else {
+            anyhow::bail!("not an array map")
+        };
         let info = map.info()?;
-        anyhow::ensure!(info.value_size() as usize == size_of::<T>(), "value of {} bytes, not {}", info.value_size(), size_of::<T>());
+        anyhow::ensure!(
+            info.value_size() as usize == size_of::<T>(),
+            "value of {} bytes, not {}",
+            info.value_size(),
+            size_of::<T>()
+        );
         let entries = info.max_entries() as usize;
         let bytes = entries * size_of::<T>();
         // SAFETY: a new shared mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
-            mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, map.fd().as_fd(), 0)
+            mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                map.fd().as_fd(),
+                0,
+            )
         }
         .context("mapping a kernel array")?;
         let words = NonNull::new(start.cast()).context("mapped at address 0")?;
-        Ok(Self { words, bytes, entries, _map: map, _entry: PhantomData })
+        Ok(Self {
+            words,
+            bytes,
+            entries,
+            _map: map,
+            _entry: PhantomData,
+        })
     }
 
     /// How many values there are.
@@ -85,10 +115,22 @@ impl<T: Shared> MappedArray<T> {
     }
 
     fn words(&self, entry: usize, offset: usize, count: usize) -> &[AtomicU64] {
-        assert!(entry < self.entries && offset % WORD == 0 && offset + count * WORD <= size_of::<T>(), "within an entry");
+        assert!(
+            entry < self.entries
+                && offset.is_multiple_of(WORD)
+                && offset + count * WORD <= size_of::<T>(),
+            "within an entry"
+        );
         // SAFETY: the assertion keeps the range within the mapping, which lives as long as `self`, is aligned to a page, and
         // whose every bit pattern is a valid u64.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr().add((entry * size_of::<T>() + offset) / WORD), count) }
+        unsafe {
+            std::slice::from_raw_parts(
+                self.words
+                    .as_ptr()
+                    .add((entry * size_of::<T>() + offset) / WORD),
+                count,
+            )
+        }
     }
 }
 

@@ -71,7 +71,9 @@ impl Outcome {
         match self {
             Self::Ok => Health::default(),
             Self::Unsupported(what) => Health::new(Status::Unsupported, what.as_str()),
-            Self::Denied(capability) => Health::new(Status::Denied, format!("needs {}", capability.name())),
+            Self::Denied(capability) => {
+                Health::new(Status::Denied, format!("needs {}", capability.name()))
+            }
             Self::Failed(why) => Health::new(Status::Failed, why.as_str()),
         }
     }
@@ -103,12 +105,17 @@ impl Kernel {
             }
             outcome.into_error()
         })?;
-        let wanted = object.programs.iter().filter(|program| !object.unwanted.contains(&program.name));
+        let wanted = object
+            .programs
+            .iter()
+            .filter(|program| !object.unwanted.contains(&program.name));
         let programs: Vec<_> = wanted
             .map(|program| {
                 let outcome = match fields.lacking(program) {
                     Some(reason) => Outcome::Unsupported(reason),
-                    None => attach(&mut ebpf, types, program).err().unwrap_or(Outcome::Ok),
+                    None => attach(&mut ebpf, types, program)
+                        .err()
+                        .unwrap_or(Outcome::Ok),
                 };
                 self.record(object.reader, program.name, &outcome);
                 (program, outcome)
@@ -122,11 +129,18 @@ impl Kernel {
         let health = roll_up(&programs);
         let diagnostics = EbpfLogger::init(&mut ebpf).ok();
         cost::publish(&ebpf, &self.counters);
-        Ok(Loaded { ebpf, diagnostics, programs, health })
+        Ok(Loaded {
+            ebpf,
+            diagnostics,
+            programs,
+            health,
+        })
     }
 
     fn load_object(&self, object: &Object, fields: &[u32]) -> Result<Ebpf, Outcome> {
-        let embedded = objects::OBJECTS.iter().find(|(name, _)| *name == object.reader);
+        let embedded = objects::OBJECTS
+            .iter()
+            .find(|(name, _)| *name == object.reader);
         let Some((_, bytes)) = embedded else {
             let why = "this probe was built without kernel objects; build them with `cargo xtask build-ebpf`";
             return Err(Outcome::Unsupported(why.into()));
@@ -141,7 +155,9 @@ impl Kernel {
         }
         loader.map_max_entries("AYA_LOGS", DIAGNOSTICS_BYTES as u32);
         loader.load(bytes).map_err(|error| match &error {
-            EbpfError::MapError(MapError::CreateError { io_error, .. }) => failure(Some(io_error), Capability::Bpf, &error),
+            EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
+                failure(Some(io_error), Capability::Bpf, &error)
+            }
             _ => failure(None, Capability::Bpf, &error),
         })
     }
@@ -169,12 +185,19 @@ impl Fields {
                 }
             })
             .collect();
-        Self { table, values, unusable }
+        Self {
+            table,
+            values,
+            unusable,
+        }
     }
 
     /// What a program needs and this kernel lacks.
     fn lacking(&self, program: &Program) -> Option<String> {
-        let index = program.fields.iter().find(|&&index| self.values[index] == ABSENT)?;
+        let index = program
+            .fields
+            .iter()
+            .find(|&&index| self.values[index] == ABSENT)?;
         let unusable = self.unusable.get(index).cloned();
         Some(unusable.unwrap_or_else(|| format!("this kernel has no {}", self.table[*index])))
     }
@@ -183,38 +206,61 @@ impl Fields {
 fn attach(ebpf: &mut Ebpf, types: &KernelTypes, program: &Program) -> Result<(), Outcome> {
     match types.own.has_tracepoint(program.tracepoint) {
         Ok(true) => {}
-        Ok(false) => return Err(Outcome::Unsupported(format!("this kernel has no tracepoint {}", program.tracepoint))),
+        Ok(false) => {
+            return Err(Outcome::Unsupported(format!(
+                "this kernel has no tracepoint {}",
+                program.tracepoint
+            )));
+        }
         Err(error) => return Err(Outcome::Failed(error.to_string())),
     }
     let missing = || Outcome::Failed(format!("the object has no program {}", program.name));
-    let found: &mut BtfTracePoint =
-        ebpf.program_mut(program.name).ok_or_else(missing)?.try_into().map_err(|_| missing())?;
-    found.load(program.tracepoint, &types.aya).map_err(|error| match &error {
-        ProgramError::LoadError { io_error, .. } => failure(Some(io_error), Capability::Perfmon, &error),
-        _ => failure(None, Capability::Perfmon, &error),
-    })?;
+    let found: &mut BtfTracePoint = ebpf
+        .program_mut(program.name)
+        .ok_or_else(missing)?
+        .try_into()
+        .map_err(|_| missing())?;
+    found
+        .load(program.tracepoint, &types.aya)
+        .map_err(|error| match &error {
+            // The verifier says why it refuses; a missing privilege leaves its log empty.
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } if verifier_log.to_string().trim().is_empty() => {
+                failure(Some(io_error), Capability::Perfmon, &error)
+            }
+            _ => failure(None, Capability::Perfmon, &error),
+        })?;
     found.attach().map(|_| ()).map_err(|error| match &error {
-        ProgramError::SyscallError(SyscallError { io_error, .. }) => failure(Some(io_error), Capability::Perfmon, &error),
+        ProgramError::SyscallError(SyscallError { io_error, .. }) => {
+            failure(Some(io_error), Capability::Perfmon, &error)
+        }
         _ => failure(None, Capability::Perfmon, &error),
     })
 }
 
 /// Tells a missing privilege from everything else. Of a verifier's log only the last lines say what is wrong.
-fn failure(cause: Option<&io::Error>, needed: Capability, error: &dyn std::error::Error) -> Outcome {
+fn failure(
+    cause: Option<&io::Error>,
+    needed: Capability,
+    error: &dyn std::error::Error,
+) -> Outcome {
     if cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied) {
         return Outcome::Denied(needed);
     }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {inner}");
-        source = inner.source();
-    }
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let first = lines.first().copied().unwrap_or_default();
-    let last = &lines[lines.len().min(1).max(lines.len().saturating_sub(4))..];
-    Outcome::Failed(if last.is_empty() { first.to_owned() } else { format!("{first} ... {}", last.join(" | ")) })
+    let text = error.to_string();
+    // The verifier ends with what it cost; before that stands what it objects to.
+    let cost = ["processed ", "verification time ", "stack depth "];
+    let told = |line: &&str| !line.is_empty() && !cost.iter().any(|cost| line.starts_with(cost));
+    let lines: Vec<_> = text.lines().map(str::trim).filter(told).collect();
+    let (first, rest) = lines.split_first().unwrap_or((&"", &[]));
+    let last = &rest[rest.len().saturating_sub(VERIFIER_LINES)..];
+    Outcome::Failed([&[*first], last].concat().join(" | "))
 }
+
+/// How many of the verifier's last lines an outcome carries.
+const VERIFIER_LINES: usize = 3;
 
 /// The health of a reader of which at least one program works.
 fn roll_up(programs: &[(&'static Program, Outcome)]) -> Health {
@@ -224,7 +270,11 @@ fn roll_up(programs: &[(&'static Program, Outcome)]) -> Health {
         .filter(|(_, outcome)| broken(outcome))
         .map(|(program, outcome)| format!("{} {}", program.name, outcome.health()))
         .collect();
-    if reasons.is_empty() { Health::default() } else { Health::new(Status::Degraded, reasons.join(", ")) }
+    if reasons.is_empty() {
+        Health::default()
+    } else {
+        Health::new(Status::Degraded, reasons.join(", "))
+    }
 }
 
 impl Outcome {
@@ -243,10 +293,17 @@ impl Loaded {
     ///
     /// # Errors
     /// The object has no such array of `T`.
-    pub fn map<T: Shared>(&mut self, name: &str, counters: &Counters) -> Result<MappedArray<T>, AttachError> {
+    pub fn map<T: Shared>(
+        &mut self,
+        name: &str,
+        counters: &Counters,
+    ) -> Result<MappedArray<T>, AttachError> {
         let map = self.ebpf.take_map(name);
-        let mapped = map.ok_or_else(|| anyhow::anyhow!("no such map")).and_then(MappedArray::new);
-        let mapped = mapped.map_err(|error| AttachError::Failed(error.context(format!("map {name}"))))?;
+        let mapped = map
+            .ok_or_else(|| anyhow::anyhow!("no such map"))
+            .and_then(MappedArray::new);
+        let mapped =
+            mapped.map_err(|error| AttachError::Failed(error.context(format!("map {name}"))))?;
         counters.mapped_bytes.add(mapped.bytes() as u64);
         Ok(mapped)
     }
@@ -255,7 +312,11 @@ impl Loaded {
     #[must_use]
     pub fn gives(&self, metric: &'static MetricDef) -> bool {
         self.programs.iter().all(|(program, outcome)| {
-            *outcome == Outcome::Ok || !program.metrics.iter().any(|needed| std::ptr::eq(*needed, metric))
+            *outcome == Outcome::Ok
+                || !program
+                    .metrics
+                    .iter()
+                    .any(|needed| std::ptr::eq(*needed, metric))
         })
     }
 
@@ -276,7 +337,10 @@ impl Loaded {
 
     /// Events that the kernel skipped because the same program was already running on that CPU (counted since 5.12).
     fn skipped(&self) -> u64 {
-        let running = self.programs.iter().filter(|(_, outcome)| *outcome == Outcome::Ok);
+        let running = self
+            .programs
+            .iter()
+            .filter(|(_, outcome)| *outcome == Outcome::Ok);
         running
             .filter_map(|(program, _)| self.ebpf.program(program.name)?.fd().ok())
             .map(|descriptor| cost::ProgramStatistics::read(descriptor.as_fd()).recursion_misses)

@@ -8,10 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{
-    pipeline::counters::Counters,
-    plugin::Roots,
-};
+use crate::{pipeline::counters::Counters, plugin::Roots};
 
 pub mod load;
 pub mod btf;
@@ -53,7 +50,12 @@ impl Kernel {
     /// Reads nothing yet.
     #[must_use]
     pub fn new(roots: Roots, counters: Arc<Counters>) -> Self {
-        Self { roots, counters, types: OnceCell::new(), outcomes: RefCell::default() }
+        Self {
+            roots,
+            counters,
+            types: OnceCell::new(),
+            outcomes: RefCell::default(),
+        }
     }
 
     /// How every program fared so far, in the order of loading.
@@ -69,17 +71,25 @@ impl Kernel {
     }
 
     fn record(&self, reader: &'static str, program: &'static str, outcome: &Outcome) {
-        self.outcomes.borrow_mut().push(ProgramOutcome { reader, program, outcome: outcome.clone() });
+        self.outcomes.borrow_mut().push(ProgramOutcome {
+            reader,
+            program,
+            outcome: outcome.clone(),
+        });
     }
 
     /// Parsed once, for all readers.
     fn types(&self) -> Result<&KernelTypes, Outcome> {
         let parse = || {
             let path = self.roots.sys.join("kernel/btf/vmlinux");
-            let bytes = std::fs::read(&path)
-                .map_err(|error| Outcome::Unsupported(format!("no kernel types: {}: {error}", path.display())))?;
-            let damaged = |error: &dyn std::fmt::Display| Outcome::Failed(format!("{}: {error}", path.display()));
-            let aya = aya::Btf::parse(&bytes, aya::Endianness::default()).map_err(|error| damaged(&error))?;
+            let bytes = std::fs::read(&path).map_err(|error| {
+                Outcome::Unsupported(format!("no kernel types: {}: {error}", path.display()))
+            })?;
+            let damaged = |error: &dyn std::fmt::Display| {
+                Outcome::Failed(format!("{}: {error}", path.display()))
+            };
+            let aya = aya::Btf::parse(&bytes, aya::Endianness::default())
+                .map_err(|error| damaged(&error))?;
             let own = Btf::parse(bytes).map_err(|error| damaged(&error))?;
             Ok(KernelTypes { own, aya })
         };
@@ -95,6 +105,8 @@ pub fn possible_cpus(sys: &Path) -> anyhow::Result<u32> {
     let path = sys.join("devices/system/cpu/possible");
     let list = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let last = list.trim().rsplit([',', '-']).next().unwrap_or_default();
-    let last: u32 = last.parse().with_context(|| format!("{}: {list:?}", path.display()))?;
+    let last: u32 = last
+        .parse()
+        .with_context(|| format!("{}: {list:?}", path.display()))?;
     Ok(last + 1)
 }

@@ -1,9 +1,11 @@
 //! Metric readers: what is measured.
 
+mod block_io;
 mod cpu;
 mod disk;
 mod interface;
 mod memory;
+mod network;
 mod probe;
 mod scheduler;
 
@@ -41,10 +43,12 @@ pub enum AttachError {
 
 /// Every metric reader, alphabetical. Add yours here.
 pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[
+    &block_io::PLUGIN,
     &cpu::PLUGIN,
     &disk::PLUGIN,
     &interface::PLUGIN,
     &memory::PLUGIN,
+    &network::PLUGIN,
     &probe::PLUGIN,
     &scheduler::PLUGIN,
 ];

@@ -49,7 +49,10 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     },
 };
 
-const COUNTER: Kind = Kind::Counter { born: Born::Zero, fall: Fall::Restart };
+const COUNTER: Kind = Kind::Counter {
+    born: Born::Zero,
+    fall: Fall::Restart,
+};
 
 static RUN_QUEUE_LATENCY: MetricDef = MetricDef {
     name: "scheduler.run_queue_latency",
@@ -153,7 +156,12 @@ static PROGRAMS: [Program; 7] = [
         fields: &[TASK_PID, TASK_TGID],
         metrics: &[&FORKS],
     },
-    Program { name: "sched_process_exec", tracepoint: "sched_process_exec", fields: &[], metrics: &[&EXECS] },
+    Program {
+        name: "sched_process_exec",
+        tracepoint: "sched_process_exec",
+        fields: &[],
+        metrics: &[&EXECS],
+    },
     Program {
         name: "sched_process_exit",
         tracepoint: "sched_process_exit",
@@ -192,21 +200,29 @@ impl MetricReader for Scheduler {
     }
 
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
-        let Some(Attached { loaded, cpus }) = &mut self.attached else { anyhow::bail!("not attached") };
+        let Some(Attached { loaded, cpus }) = &mut self.attached else {
+            anyhow::bail!("not attached")
+        };
         loaded.report(out);
         let gives = |metric| loaded.gives(metric);
-        let counters = |offset, metric: &'static MetricDef, labels: &[&'static str], out: &mut Snapshot| {
-            if !gives(metric) {
-                return;
-            }
-            let mut totals = [0; 3];
-            let totals = &mut totals[..labels.len().max(1)];
-            (0..cpus.len()).for_each(|cpu| cpus.add_to(totals, cpu, offset));
-            for (index, &total) in totals.iter().enumerate() {
-                out.counter(metric, None, labels.get(index).copied(), total);
-            }
-        };
-        counters(offset_of!(Cpu, context_switches), &CONTEXT_SWITCHES, &["voluntary", "involuntary", "idle"], out);
+        let counters =
+            |offset, metric: &'static MetricDef, labels: &[&'static str], out: &mut Snapshot| {
+                if !gives(metric) {
+                    return;
+                }
+                let mut totals = [0; 3];
+                let totals = &mut totals[..labels.len().max(1)];
+                (0..cpus.len()).for_each(|cpu| cpus.add_to(totals, cpu, offset));
+                for (index, &total) in totals.iter().enumerate() {
+                    out.counter(metric, None, labels.get(index).copied(), total);
+                }
+            };
+        counters(
+            offset_of!(Cpu, context_switches),
+            &CONTEXT_SWITCHES,
+            &["voluntary", "involuntary", "idle"],
+            out,
+        );
         counters(offset_of!(Cpu, wakeups), &WAKEUPS, &["known", "new"], out);
         counters(offset_of!(Cpu, migrations), &MIGRATIONS, &[], out);
         counters(offset_of!(Cpu, forks), &FORKS, &["process", "thread"], out);
@@ -228,7 +244,9 @@ impl MetricReader for Scheduler {
                 out.histogram(metric, None, NO_LABELS, Buckets::from_dense(sum[0], counts));
             }
         }
-        out.lost += (0..cpus.len()).map(|cpu| cpus.word(cpu, offset_of!(Cpu, lost))).sum::<u64>();
+        out.lost += (0..cpus.len())
+            .map(|cpu| cpus.word(cpu, offset_of!(Cpu, lost)))
+            .sum::<u64>();
         Ok(())
     }
 }
