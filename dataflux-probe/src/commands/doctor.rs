@@ -25,7 +25,10 @@ pub(super) fn run(out: &mut impl Write) -> anyhow::Result<()> {
     }
     writeln!(out, "objects     {}", embedded())?;
     let mut readers = config.readers;
-    let kernel = Kernel {};
+    let kernel = Kernel::new(
+        config.context.roots.clone(),
+        std::sync::Arc::clone(&config.context.counters),
+    );
     start::attach_all(&mut readers, &kernel);
     writeln!(out, "\nreaders")?;
     for reader in &readers {

@@ -53,7 +53,10 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         None => everything,
     };
     let mut readers = config.readers;
-    let kernel = Kernel {};
+    let kernel = Kernel::new(
+        config.context.roots.clone(),
+        std::sync::Arc::clone(&config.context.counters),
+    );
     start::attach(&mut readers, &kernel);
     let pipeline = Pipeline {
         readers,

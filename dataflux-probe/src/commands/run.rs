@@ -1,6 +1,6 @@
 //! Running with a configuration until a signal: everything is attached and opened before the async runtime starts.
 
-use std::{path::Path, pin::pin};
+use std::{path::Path, pin::pin, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::{
@@ -23,8 +23,9 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let mut readers = config.readers;
     let mut outputs = config.outputs;
     let roots = config.context.roots;
-    let kernel = Kernel {};
+    let kernel = Kernel::new(roots.clone(), Arc::clone(&config.context.counters));
     start::attach(&mut readers, &kernel);
+    drop(kernel);
     open(&mut outputs);
     give_back_memory();
     let pipeline = Pipeline {
