@@ -1,7 +1,12 @@
 //! Formatters: envelope to bytes, nothing else.
 
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod golden;
 mod json;
 mod rfc3339;
+mod text;
 
 use std::ptr;
 
@@ -30,7 +35,7 @@ pub trait Formatter: Send + Sync {
 }
 
 /// Every formatter, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[&json::PLUGIN];
+pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[&json::PLUGIN, &text::PLUGIN];
 
 /// The stream before this one, which stands in the envelope that covers number 1 or names it lost, so that it reaches
 /// the consumer with the first envelope that does.

@@ -1,0 +1,134 @@
+//! Byte for byte: envelopes built by hand against tests/golden, and what is in those files against docs/envelope.md.
+//!
+//! `BLESS=1` writes the files anew; look at the difference before committing it.
+
+mod cases;
+
+use std::{collections::BTreeSet, env, fs, path::Path};
+
+use serde_json::Value as Json;
+
+use super::REGISTRY;
+use crate::{model::Numbered, plugin::testing};
+use cases::TRANS_TIME;
+
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+const CONTRACT: &str = include_str!("../../../docs/envelope.md");
+
+/// The ending of a golden file's name, the formatter it is of, and that one's configuration.
+const FORMATS: [(&str, &str, &str); 4] = [
+    ("json", "json", ""),
+    ("txt", "text", ""),
+    ("bars.txt", "text", "histograms = \"bars\""),
+    ("off.txt", "text", "histograms = \"off\""),
+];
+
+fn format(name: &str, config: &str, numbered: &Numbered) -> Vec<u8> {
+    let plugin = REGISTRY.iter().find(|plugin| plugin.name == name).unwrap();
+    let context = testing::context(Path::new("/nowhere"));
+    let formatter = plugin.build_from(config, &context).unwrap();
+    let mut bytes = b"left alone".to_vec();
+    formatter.format(numbered, TRANS_TIME, &mut bytes).unwrap();
+    bytes.strip_prefix(b"left alone").unwrap().to_vec()
+}
+
+fn json() -> [Json; 4] {
+    cases::all()
+        .map(|(_, numbered)| serde_json::from_slice(&format("json", "", &numbered)).unwrap())
+}
+
+#[test]
+fn formatters_write_what_the_golden_files_hold() {
+    let mut wrong = Vec::new();
+    for (ending, name, config) in FORMATS {
+        for (case, numbered) in cases::all() {
+            if !config.is_empty() && case != "first" {
+                continue;
+            }
+            let path = format!("{FILES}/{case}.{ending}");
+            let bytes = format(name, config, &numbered);
+            if env::var_os("BLESS").is_some() {
+                fs::write(path, bytes).unwrap();
+            } else if fs::read(&path).unwrap_or_default() != bytes {
+                let now = String::from_utf8_lossy(&bytes);
+                wrong.push(format!("{path} should be, with BLESS=1:\n{now}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn json_is_one_line_per_record() {
+    for (case, numbered) in cases::all() {
+        let bytes = format("json", "", &numbered);
+        let newline = bytes.iter().position(|&byte| byte == b'\n');
+        assert_eq!(newline, Some(bytes.len() - 1), "{case}");
+    }
+}
+
+#[test]
+fn the_contract_names_every_field_and_every_field_is_in_a_golden_file() {
+    let mut used = BTreeSet::new();
+    json().iter().for_each(|json| collect_keys(json, &mut used));
+    let (fields, _) = CONTRACT
+        .split_once("## The fields")
+        .and_then(|(_, rest)| rest.split_once("\n## "))
+        .unwrap();
+    let quoted: BTreeSet<_> = fields
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .flat_map(words)
+        .collect();
+    let unnamed: Vec<_> = used
+        .iter()
+        .filter(|key| !quoted.contains(&***key))
+        .collect();
+    assert!(unnamed.is_empty(), "not in docs/envelope.md: {unnamed:?}");
+
+    let in_tables: BTreeSet<_> = fields
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" |").next())
+        .flat_map(words)
+        .collect();
+    assert!(
+        in_tables.len() > 30,
+        "the tables of docs/envelope.md look different: {in_tables:?}"
+    );
+    let missing: Vec<_> = in_tables
+        .iter()
+        .filter(|&&field| !used.contains(field))
+        .collect();
+    assert!(missing.is_empty(), "in no golden file: {missing:?}");
+}
+
+/// The keys that the format itself gives; those of labels and within the header's sections are others'.
+fn collect_keys(json: &Json, keys: &mut BTreeSet<String>) {
+    match json {
+        Json::Object(map) => {
+            for (key, value) in map {
+                keys.insert(key.clone());
+                if key != "header" && key != "labels" {
+                    collect_keys(value, keys);
+                }
+            }
+        }
+        Json::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        _ => {}
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'))
+        .filter(|word| !word.is_empty())
+}
+
+#[test]
+fn the_example_of_the_contract_is_what_the_formatter_writes() {
+    let (_, rest) = CONTRACT.split_once("```json\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let example: Json = serde_json::from_str(example).unwrap();
+    let [_, written, ..] = json();
+    assert_eq!(example, written);
+}
