@@ -1,6 +1,10 @@
 //! The values that travel through the probe: metric definitions, snapshots, envelopes.
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, sync::Arc, time::Duration};
+mod stream;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+pub use stream::{Cause, Gap, Numbered, Part, Previous, Stream};
 
 /// What a metric means. Declared once as a `static` in its reader's file; documentation is generated from it.
 #[derive(Debug, PartialEq, Eq)]
@@ -427,93 +431,4 @@ impl Value {
             Self::Histogram(buckets) => buckets.counts.is_empty() && buckets.sum == 0,
         }
     }
-}
-
-/// The stream an envelope belongs to: one output of one start of the probe, and one reader of it for `per_reader`.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Stream {
-    /// Output, `/` and reader if per reader, `-` and a random id of the start.
-    pub id: Arc<str>,
-    /// What this output sent before this start.
-    pub previous: Option<Previous>,
-}
-
-/// The last stream of an output that numbered anything.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Previous {
-    /// Its id.
-    pub id: Arc<str>,
-    /// Its highest number known durably.
-    pub last: u64,
-    /// Where its last window stopped.
-    pub stop_time: WallTime,
-    /// What is known lost at its end.
-    pub gaps: Vec<Gap>,
-}
-
-/// Numbers of a stream that are lost.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Gap {
-    /// The first one.
-    pub first: u64,
-    /// The last one.
-    pub last: u64,
-    /// Why.
-    pub cause: Cause,
-}
-
-/// Why envelopes were lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The queue had no room, and merging could not make any.
-    QueueFull,
-    /// The transport will never take it.
-    Rejected,
-    /// It could not be formatted.
-    Unformattable,
-    /// The probe stopped before it could be delivered.
-    Stopped,
-}
-
-impl Cause {
-    /// As it stands in an envelope.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::Rejected => "rejected",
-            Self::Unformattable => "unformattable",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// Which part of an envelope that had to be split; 1 of 1 otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// From 1.
-    pub part: u32,
-    /// How many there are.
-    pub parts: u32,
-}
-
-impl Part {
-    /// An envelope in one piece.
-    pub const WHOLE: Self = Self { part: 1, parts: 1 };
-}
-
-/// An envelope that one output has accepted.
-#[derive(Debug, Clone)]
-pub struct Numbered {
-    /// Its stream.
-    pub stream: Arc<Stream>,
-    /// One number, or several after merging.
-    pub range: RangeInclusive<u64>,
-    /// Which part of it.
-    pub part: Part,
-    /// Numbers of this stream that were lost before it, and why.
-    pub gaps: Vec<Gap>,
-    /// What it carries.
-    pub envelope: Arc<Envelope>,
 }

@@ -1,1 +1,5 @@
 //! What the tests of the whole probe share.
+
+pub mod probe;
+pub mod sequence;
+pub mod workspace;

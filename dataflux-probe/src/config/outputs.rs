@@ -69,15 +69,13 @@ pub(super) fn outputs(
         let Some(output) = problems.note(output).flatten() else {
             continue;
         };
-        for claim in output.logger.claims() {
-            match claimed.iter().find(|(known, _)| *known == claim) {
-                Some((_, other)) => {
-                    let message = format!("{claim} belongs to output.{other} already");
-                    problems.push(section.error(None, message));
-                }
-                None => claimed.push((claim, name.clone())),
-            }
+        let claims = output.logger.claims();
+        // One is enough: who shares a file shares its rolled ones, too.
+        if let Some((claim, other)) = claimed.iter().find(|(claim, _)| claims.contains(claim)) {
+            let message = format!("{claim} belongs to output.{other} already");
+            problems.push(section.error(None, message));
         }
+        claimed.extend(claims.into_iter().map(|claim| (claim, name.clone())));
         outputs.push(output);
     }
     if outputs.is_empty() && problems.len() == already {

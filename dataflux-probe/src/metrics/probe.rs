@@ -74,21 +74,21 @@ static RSS: MetricDef = def(
     NONE,
 );
 static KERNEL_MAPS: MetricDef = def(
-    "probe.kernel.map_bytes",
+    "probe.kernel.map_memory",
     Kind::Gauge,
     Unit::Bytes,
     "Kernel memory of the probe's maps.",
     NONE,
 );
 static KERNEL_PROGRAMS: MetricDef = def(
-    "probe.kernel.program_bytes",
+    "probe.kernel.program_memory",
     Kind::Gauge,
     Unit::Bytes,
     "Kernel memory of the probe's programs.",
     NONE,
 );
 static KERNEL_MAPPED: MetricDef = def(
-    "probe.kernel.mapped_bytes",
+    "probe.kernel.mapped_memory",
     Kind::Gauge,
     Unit::Bytes,
     "Memory of maps that the probe has mapped: in the maps' bytes, and in the resident memory as well.",
@@ -144,7 +144,7 @@ static OUTPUT_DELIVERED: MetricDef = def(
     OUTPUT,
 );
 static OUTPUT_DELIVERED_BYTES: MetricDef = def(
-    "probe.output.delivered_bytes",
+    "probe.output.delivered_size",
     COUNTER,
     Unit::Bytes,
     "Bytes of the payloads that the other end acknowledged.",
@@ -172,7 +172,7 @@ static OUTPUT_LOST: MetricDef = def(
     &["output", "cause"],
 );
 static OUTPUT_QUEUE_BYTES: MetricDef = def(
-    "probe.output.queue_bytes",
+    "probe.output.queue_size",
     Kind::Gauge,
     Unit::Bytes,
     "Bytes in the queue.",

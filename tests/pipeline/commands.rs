@@ -1,0 +1,109 @@
+//! The commands that print and exit.
+
+use std::{
+    fs,
+    io::Read as _,
+    process::{Command, Stdio},
+};
+
+use dataflux_probe::config::Registries;
+use dataflux_tests::probe;
+
+fn printed(arguments: &[&str]) -> String {
+    let output = probe::run(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).expect("what it prints is UTF-8")
+}
+
+/// Scenario: `list` and `metrics`.
+/// Guarantees: every plugin and every metric is there.
+#[test]
+fn lists_are_complete() {
+    let list = printed(&["list"]);
+    let metrics = printed(&["metrics"]);
+    for plugin in Registries::BUILT_IN.metrics {
+        assert!(list.contains(plugin.summary), "{}", plugin.name);
+        for metric in plugin.metrics {
+            assert!(
+                metrics.contains(&format!("{}: ", metric.name)),
+                "{}",
+                metric.name
+            );
+            assert!(metrics.contains(metric.help), "{}", metric.name);
+        }
+    }
+    for logger in Registries::BUILT_IN.loggers {
+        assert!(list.contains(logger.summary), "{}", logger.name);
+    }
+}
+
+/// Scenario: a good configuration, one output of which could not be opened.
+/// Guarantees: `check` opens nothing: it names what would run, and makes no file.
+#[test]
+fn check_opens_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probe.toml");
+    let path = folder.path().display();
+    let text = format!(
+        "[probe]\nstate_dir = '{path}/state'\n[metrics.memory]\n[metadata.host]\n\
+         [output.a]\nformatter = 'json'\nlogger = 'file'\nfile.path = '{path}/envelopes'\n\
+         [output.b]\nformatter = 'json'\nlogger = 'file'\nfile.path = '/no/such/folder/envelopes'\n"
+    );
+    fs::write(&file, text).unwrap();
+    let said = printed(&["check", &file.display().to_string()]);
+    for word in [": ok", "host", "memory", "a, b"] {
+        assert!(said.contains(word), "{word} is not in {said}");
+    }
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "something was made"
+    );
+}
+
+/// Scenario: whoever reads the output goes away after one byte.
+/// Guarantees: the probe ends quietly.
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let mut child = Command::new(probe::binary())
+        .arg("metrics")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
+}
+
+/// Scenario: no arguments, an unknown command, `--help`.
+/// Guarantees: a wrong command line is 2, help is 0 and has examples.
+#[test]
+fn a_wrong_command_line_is_2() {
+    assert_eq!(probe::run(&[]).status.code(), Some(2));
+    assert_eq!(probe::run(&["frobnicate"]).status.code(), Some(2));
+    assert!(printed(&["--help"]).contains("Examples:"));
+}
+
+/// Scenario: `doctor` with whatever privileges the test has.
+/// Guarantees: it names this kernel and every reader.
+#[test]
+fn doctor_names_every_reader() {
+    let said = printed(&["doctor"]);
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert!(said.contains(release.trim()), "{said}");
+    for plugin in Registries::BUILT_IN.metrics {
+        assert!(
+            said.contains(&format!("\n  {} ", plugin.name)),
+            "{} is not in {said}",
+            plugin.name
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Wrong configurations: what is said, and that nothing is started.
+
+use std::{fs, path::Path};
+
+use dataflux_tests::probe;
+
+/// What is wrong, in which of its lines, and what is said about it.
+const MISTAKES: &[(&str, usize, &str)] = &[
+    (
+        "[metrics.shceduler]",
+        1,
+        "metrics.shceduler: unknown plugin; known: ",
+    ),
+    (
+        "[metadata.hots]",
+        1,
+        "metadata.hots: unknown plugin; known: ",
+    ),
+    ("[metrics]\ncpu = true", 2, "metrics.cpu: must be a section"),
+    (
+        "[metric.cpu]",
+        1,
+        "metric: unknown section; known: probe, metadata, metrics, output",
+    ),
+    (
+        "[metrics.cpu]\nintervall = '1s'",
+        2,
+        "metrics.cpu.intervall: unknown key; known: enabled, interval",
+    ),
+    (
+        "[metrics.cpu]\ninterval = '1 sec ond'",
+        2,
+        "metrics.cpu.interval: `1 sec ond` is not a time like \"10s\" or \"100ms\": ",
+    ),
+    (
+        "[metrics.cpu]\ninterval = '10ms'",
+        2,
+        "metrics.cpu.interval: 10ms is not between 100ms and 1day",
+    ),
+    (
+        "[metrics.cpu]\ninterval = '2s'\n[metrics.memory]\ninterval = '3s'",
+        4,
+        "metrics.memory.interval: 3s is not a multiple of 2s, the interval of metrics.cpu, which is the shortest in use",
+    ),
+    (
+        "[metrics.cpu]\nenabled = 'yes'",
+        2,
+        "metrics.cpu.enabled: invalid type: string \"yes\", expected a boolean",
+    ),
+    (
+        "[probe]\nstatedir = '/x'",
+        2,
+        "probe.statedir: unknown key; known: interval, state_dir, drain, proc, sys, root",
+    ),
+    (
+        "[output.b]\nformatter = 'jsn'\nlogger = 'stdout'",
+        2,
+        "output.b.formatter: unknown plugin `jsn`; known: ",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'sdtout'",
+        3,
+        "output.b.logger: unknown plugin `sdtout`; known: file, stdout",
+    ),
+    (
+        "[output.b]\nlogger = 'stdout'",
+        1,
+        "output.b: missing field `formatter`",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'stdout'\nwhen_full = 'wait'",
+        4,
+        "output.b.when_full: unknown variant `wait`, expected one of `coalesce`, `drop_oldest`, `drop_newest`",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'stdout'\nqueue_bytes = '16 furlongs'",
+        4,
+        "output.b.queue_bytes: not a size like \"16MiB\": ",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'stdout'\n[output.b.kafka]",
+        4,
+        "output.b.kafka: unknown section; known: json, stdout",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'stdout'\n[output.b.stdout]\npath = '/x'",
+        5,
+        "output.b.stdout.path: unknown key; ",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'file'",
+        1,
+        "output.b.file: missing field `path`",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'file'\nfile.path = 'DIR/envelopes'",
+        1,
+        "output.b: DIR/envelopes belongs to output.a already",
+    ),
+    ("[metrics.cpu\n", 1, "not TOML: "),
+    ("interval = ", 1, "not TOML: "),
+];
+
+/// A configuration that would write a file.
+const GOOD: &str = "\
+[output.a]
+formatter = 'json'
+logger = 'file'
+[output.a.file]
+path = 'DIR/envelopes'
+";
+
+/// What a command says that finds the configuration wrong.
+fn wrong(command: &str, file: &Path) -> String {
+    let output = probe::run(&[command, &file.display().to_string()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{command}: {said}");
+    assert!(output.stdout.is_empty(), "{command} printed something");
+    said
+}
+
+/// Scenario: one mistake beside an output that would write a file, for `check` and for running.
+/// Guarantees: one line with file, line, path and what is known; exit code 2; nothing started, no file made.
+#[test]
+fn every_mistake_is_told_and_nothing_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    let file = folder.path().join("probe.toml");
+    for (mistake, line, expected) in MISTAKES {
+        let text = format!("{GOOD}{mistake}\n").replace("DIR", &path);
+        fs::write(&file, &text).unwrap();
+        let line = line + GOOD.lines().count();
+        let expected = expected.replace("DIR", &path);
+        let expected = format!("dataflux-probe: {}:{line}: {expected}", file.display());
+        for command in ["check", "--config"] {
+            let said = wrong(command, &file);
+            assert!(
+                said.starts_with(&expected),
+                "{text}\nsays {said}\nnot  {expected}"
+            );
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        let made: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(made.len(), 1, "only the configuration is there: {made:?}");
+    }
+}
+
+/// Scenario: mistakes all over one file.
+/// Guarantees: each is told in a line of its own, in the order of the file.
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probe.toml");
+    let text = "[probe]\ninterval = '1ms'\n[metrics.cpu]\na = 1\nb = 2\n[metrics.cpo]\n[output.a]\nzeros = 'no'\n\
+                logger = 'sdtout'\nformatter = 'json'\n[outputs]\n";
+    fs::write(&file, text).unwrap();
+    let said = wrong("check", &file);
+    let name = file.display().to_string();
+    let told: Vec<_> = said
+        .lines()
+        .filter_map(|line| line.split_once(&name)?.1.split(": ").nth(1))
+        .collect();
+    let expected = [
+        "probe.interval",
+        "metrics.cpu.a",
+        "metrics.cpu.b",
+        "metrics.cpo",
+        "output.a.zeros",
+        "outputs",
+    ];
+    assert_eq!(told, expected, "{said}");
+}
+
+/// Scenario: no file, an empty file, a file that switches its only output off.
+/// Guarantees: exit code 2 and what is missing.
+#[test]
+fn a_configuration_without_an_output_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probe.toml");
+    assert!(wrong("check", &file).contains("No such file"));
+    let off = "[output.a]\nformatter = 'json'\nlogger = 'stdout'\nenabled = false\n";
+    for text in ["", "[metrics.cpu]\n", off] {
+        fs::write(&file, text).unwrap();
+        let said = wrong("--config", &file);
+        assert!(
+            said.contains("output: nothing is switched on; add a section like [output.main]"),
+            "{text}: {said}"
+        );
+    }
+}

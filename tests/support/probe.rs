@@ -1,0 +1,232 @@
+//! Runs the real binary with a configuration in a folder of its own.
+
+use std::{
+    env, fs,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before a test calls it hung.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The probe's program, built with the profile of the test that asks.
+///
+/// # Panics
+/// It cannot be built.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let test = env::current_exe().expect("a running test has a path");
+        let release = test.components().any(|part| part.as_os_str() == "release");
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        // The whole workspace, so that the features of shared crates are those of the test's own build.
+        command
+            .args([
+                "build",
+                "--workspace",
+                "--bin",
+                "dataflux-probe",
+                "--message-format=json",
+            ])
+            .args(release.then_some("--release"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        let output = command.output().expect("cargo runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cargo build: {said}");
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .expect("cargo names the program it built")
+    })
+}
+
+/// Runs the probe to its end.
+///
+/// # Panics
+/// It cannot be started.
+#[must_use]
+pub fn run(arguments: &[&str]) -> Output {
+    Command::new(binary())
+        .args(arguments)
+        .env_remove("RUST_LOG")
+        .output()
+        .expect("the probe starts")
+}
+
+/// A running probe with a folder of its own. Killed when dropped.
+pub struct Probe {
+    folder: TempDir,
+    child: Option<Child>,
+}
+
+/// How a probe ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Its diagnostics.
+    pub diagnostics: String,
+}
+
+impl Probe {
+    /// Starts the probe with a configuration, in which `DIR` stands for the folder.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn start(config: &str) -> Self {
+        let mut probe = Self::prepare(config);
+        probe.restart();
+        probe
+    }
+
+    /// Makes the folder and the configuration, and starts nothing yet.
+    ///
+    /// # Panics
+    /// The folder cannot be made.
+    #[must_use]
+    pub fn prepare(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let text = config.replace("DIR", &folder.path().display().to_string());
+        fs::write(folder.path().join("probe.toml"), text).expect("the folder is writable");
+        Self {
+            folder,
+            child: None,
+        }
+    }
+
+    /// Starts it, again after an end, with the same folder and configuration.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn restart(&mut self) {
+        let diagnostics = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("diagnostics"))
+            .expect("the folder is writable");
+        let child = Command::new(binary())
+            .arg("--config")
+            .arg(self.path("probe.toml"))
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(diagnostics)
+            .spawn()
+            .expect("the probe starts");
+        self.child = Some(child);
+    }
+
+    /// A file in its folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Its diagnostics so far.
+    #[must_use]
+    pub fn diagnostics(&self) -> String {
+        fs::read_to_string(self.path("diagnostics")).unwrap_or_default()
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// It was not started.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the test started it").id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// It is not running.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process has a number"), signal).expect("the probe runs");
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// It has not ended in time.
+    pub fn wait(&mut self) -> Ended {
+        let mut child = self.child.take().expect("the test started it");
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("it is a child of the test") {
+                break status;
+            }
+            if begin.elapsed() > PATIENCE {
+                end(&mut child);
+                panic!("the probe did not end: {}", self.diagnostics());
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        Ended {
+            status,
+            diagnostics: self.diagnostics(),
+        }
+    }
+
+    /// SIGTERM, and waits until it has ended.
+    ///
+    /// # Panics
+    /// It has not ended with 0 in time.
+    pub fn stop(&mut self) -> Ended {
+        self.signal(Signal::TERM);
+        let ended = self.wait();
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.diagnostics);
+        ended
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    ///
+    /// # Panics
+    /// It ended before.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        let ended = self.wait();
+        assert_eq!(ended.status.signal(), Some(9), "{}", ended.diagnostics);
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            end(child);
+        }
+    }
+}
+
+/// Both fail only if the child is gone already.
+fn end(child: &mut Child) {
+    drop(child.kill());
+    drop(child.wait());
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// There is none in time.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
