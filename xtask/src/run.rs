@@ -14,7 +14,7 @@ use crate::{
 /// Set up what is missing, build in release, run the probe with deploy/probe.toml
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Arguments for the probe, after `--`
+    /// Arguments for the probe, in place of `--config deploy/probe.toml`
     #[arg(last = true)]
     probe: Vec<OsString>,
 }
@@ -30,10 +30,13 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         sudo.arg(&probe);
         sudo
     };
-    command
-        .arg("--config")
-        .arg(workspace::root().join("deploy/probe.toml"))
-        .args(&args.probe);
+    if args.probe.is_empty() {
+        command
+            .arg("--config")
+            .arg(workspace::root().join("deploy/probe.toml"));
+    } else {
+        command.args(&args.probe);
+    }
     // The probe takes this program's place, so that signals and the exit code are its own.
     let error = command.exec();
     Err(error).with_context(|| format!("cannot run {}", probe.display()))
