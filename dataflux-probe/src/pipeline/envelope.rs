@@ -35,20 +35,29 @@ pub(super) struct Tick {
 /// Makes the envelope of each tick.
 pub(super) struct Assembler {
     names: Names,
+    /// Start of all first windows.
+    first: Moment,
     /// Start of the next envelope's window.
     since: Moment,
-    /// The same in the stream of each reader.
+    /// Start of the next window in the stream of each reader that has one.
     reader_since: Vec<(&'static str, Moment)>,
 }
 
 impl Assembler {
-    /// The first windows start at `baseline`.
-    pub(super) fn new(names: Names, baseline: Moment) -> Self {
+    /// [`Assembler::start`] comes before everything else.
+    pub(super) fn new(names: Names) -> Self {
         Self {
             names,
-            since: baseline,
+            since: Moment::default(),
+            first: Moment::default(),
             reader_since: Vec::new(),
         }
+    }
+
+    /// The first windows start at `baseline`.
+    pub(super) fn start(&mut self, baseline: Moment) {
+        self.since = baseline;
+        self.first = baseline;
     }
 
     /// The envelope of the tick at `at`.
@@ -64,7 +73,7 @@ impl Assembler {
                 (metric.entity_id, metric.entity_name) = self.names.resolve(entity);
             }
         }
-        let first = self.since;
+        let first = self.first;
         let reader_windows = sources
             .iter()
             .map(|source| {

@@ -9,7 +9,14 @@ mod delta;
 mod identity;
 mod envelope;
 mod merge;
+mod inbox;
+mod streams;
+mod queue;
+mod output;
+mod split;
+mod backoff;
 mod random;
+pub mod state;
 pub mod counters;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -38,6 +38,8 @@ struct Metric {
     delta: Delta,
     /// What has been read since the last envelope.
     ready: Option<Source>,
+    /// Whether its present read is known and counted as late.
+    late: bool,
     outage: Outage,
     counters: Arc<ReaderCounters>,
 }
@@ -69,6 +71,7 @@ impl Readers {
             begun: false,
             delta: Delta::new(reader.name, keep_zeros),
             ready: None,
+            late: false,
             outage: Outage::default(),
             counters: counters.reader(reader.name),
         });
@@ -89,6 +92,16 @@ impl Readers {
     /// The interval of each metric reader, by place.
     pub(super) fn intervals(&self) -> impl Iterator<Item = Duration> {
         self.metrics.iter().map(|metric| metric.interval)
+    }
+
+    /// How often the metric reader at this place is read.
+    pub(super) fn interval(&self, place: usize) -> Duration {
+        self.metrics[place].interval
+    }
+
+    /// The places of all metric readers.
+    pub(super) fn all(&self) -> Vec<usize> {
+        (0..self.metrics.len()).collect()
     }
 
     /// Jobs for those of the metric readers at these places that are attached and not still being read.
@@ -154,6 +167,10 @@ impl Readers {
     pub(super) fn sources(&mut self, at: Moment, due: &[usize]) -> Vec<Source> {
         let mut sources = Vec::with_capacity(self.metrics.len());
         for (place, metric) in self.metrics.iter_mut().enumerate() {
+            if due.contains(&place) && metric.is_late() && !metric.late {
+                metric.late = true;
+                metric.counters.late.add(1);
+            }
             match metric.ready.take() {
                 Some(source) => sources.push(source),
                 None if due.contains(&place) => sources.push(metric.without_values(at)),
@@ -162,23 +179,16 @@ impl Readers {
         }
         sources
     }
-
-    /// Counts those of the metric readers at these places whose read is not done.
-    pub(super) fn count_late(&self, begun: &[usize]) {
-        for metric in begun.iter().map(|&place| &self.metrics[place]) {
-            if metric.is_late() {
-                metric.counters.late.add(1);
-            }
-        }
-    }
 }
 
 impl Metric {
+    /// Whether it is still being read.
     fn is_late(&self) -> bool {
         self.reader.is_none()
     }
 
     fn accept(&mut self, at: Moment, took: Duration, read: anyhow::Result<Snapshot>) {
+        self.late = false;
         self.outage.note(self.name, read.as_ref().err());
         let outcomes = if read.is_ok() {
             &self.counters.reads

@@ -1,9 +1,43 @@
 //! Runs the pipeline: ticks, reads, envelopes, outputs, shutdown.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending},
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use super::{Pipeline, clock, envelope::Assembler, random, readers::Readers};
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    Pipeline,
+    clock::{self, Clock, Moment},
+    counters::Counters,
+    envelope::Assembler,
+    inbox::Inbox,
+    output::Delivery,
+    random,
+    readers::Readers,
+    schedule::Schedule,
+    state::{self, Keeper},
+    streams::Streams,
+    sweep::Sweeper,
+};
 use crate::model::{Numbered, Part, Stream};
+
+/// An envelope waits for its readers at most this long.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Readers get one more thread when some have to wait this long for their turn.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long the last writing of the state may take.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 impl Pipeline {
     /// Reads and delivers until `stop` resolves; then reads once more, drains the outputs within the drain limit and closes
@@ -13,7 +47,24 @@ impl Pipeline {
     /// # Errors
     /// The kernel gives no random numbers for the streams' ids.
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        stop.await;
+        self.run_by(clock::system(), stop).await
+    }
+
+    async fn run_by(self, clock: Clock, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let keep_zeros = self.outputs.iter().any(|output| output.keep_zeros);
+        let outputs = Outputs::start(self.outputs, self.state_dir, &self.counters, &clock)?;
+        let readers = Readers::new(self.readers, self.metadata, &self.counters, keep_zeros);
+        let ticker = Ticker {
+            schedule: Schedule::new(readers.intervals(), clock()),
+            sweeper: Sweeper::new(Arc::clone(&clock)),
+            clock,
+            readers,
+            assembler: Assembler::new(self.names),
+            begun: false,
+            counters: self.counters,
+        };
+        ticker.run(&outputs, stop).await;
+        outputs.stop(self.drain_limit).await;
         Ok(())
     }
 
@@ -25,9 +76,11 @@ impl Pipeline {
     pub fn once(self, window: Duration) -> anyhow::Result<Numbered> {
         let clock = clock::system();
         let mut readers = Readers::new(self.readers, self.metadata, &self.counters, false);
-        let all: Vec<_> = (0..readers.intervals().count()).collect();
+        let mut assembler = Assembler::new(self.names);
+        let all = readers.all();
         let baseline = clock();
         readers.start(baseline);
+        assembler.start(baseline);
         for job in readers.metadata_jobs(baseline) {
             readers.accept(job.run(&clock));
         }
@@ -40,8 +93,7 @@ impl Pipeline {
             readers.accept(job.run(&clock));
         }
         let sources = readers.sources(at, &all);
-        let mut tick =
-            Assembler::new(self.names, baseline).assemble(at, Arc::clone(&readers.header), sources);
+        let mut tick = assembler.assemble(at, Arc::clone(&readers.header), sources);
         let shape = &tick.shape(false, false)[0];
         Ok(Numbered {
             stream: Arc::new(Stream {
@@ -53,5 +105,154 @@ impl Pipeline {
             gaps: Vec::new(),
             envelope: Arc::clone(&shape.envelope),
         })
+    }
+}
+
+/// Reads at each tick and gives the outputs an envelope.
+struct Ticker {
+    clock: Clock,
+    schedule: Schedule,
+    sweeper: Sweeper,
+    readers: Readers,
+    assembler: Assembler,
+    /// Whether there was a tick: the first one is the baseline.
+    begun: bool,
+    counters: Arc<Counters>,
+}
+
+impl Ticker {
+    async fn run(mut self, outputs: &Outputs, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let now = (self.clock)();
+        self.sweeper.start(self.readers.metadata_jobs(now));
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.next_tick() => {
+                    let now = (self.clock)();
+                    let due = self.schedule.fire(now);
+                    self.counters.missed_ticks.add(due.missed);
+                    self.tick(now, &due.readers, outputs).await;
+                }
+            }
+        }
+        if self.begun {
+            let all = self.readers.all();
+            self.tick((self.clock)(), &all, outputs).await;
+        }
+    }
+
+    async fn next_tick(&self) {
+        match self.schedule.next() {
+            Some(deadline) => sleep(deadline.saturating_sub((self.clock)().monotonic)).await,
+            None => pending().await,
+        }
+    }
+
+    /// Reads the readers that are due. The first time gives the baseline, every other time an envelope.
+    async fn tick(&mut self, now: Moment, due: &[usize], outputs: &Outputs) {
+        self.collect();
+        if !self.begun {
+            self.readers.start(now);
+            self.assembler.start(now);
+        }
+        let mut jobs = self.readers.metric_jobs(due);
+        jobs.extend(self.readers.metadata_jobs(now));
+        self.sweeper.start(jobs);
+        let shortest = due.iter().map(|&place| self.readers.interval(place)).min();
+        let interval = shortest.unwrap_or(LONGEST_WAIT);
+        self.sweeper
+            .settled(PATIENCE.min(interval / 8), LONGEST_WAIT.min(interval / 2))
+            .await;
+        self.collect();
+        if !std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let sources = self.readers.sources(now, due);
+        let header = Arc::clone(&self.readers.header);
+        let mut tick = self.assembler.assemble(now, header, sources);
+        for inbox in &outputs.inboxes {
+            inbox.accept(&mut tick);
+        }
+    }
+
+    /// Takes what has been read since the last time.
+    fn collect(&mut self) {
+        for done in self.sweeper.take() {
+            self.readers.accept(done);
+        }
+    }
+}
+
+/// All outputs at work.
+struct Outputs {
+    inboxes: Vec<Arc<Inbox>>,
+    deliveries: JoinSet<()>,
+    closing: watch::Sender<Option<Instant>>,
+    keeper: JoinSet<()>,
+    last_write: oneshot::Sender<()>,
+}
+
+impl Outputs {
+    /// Must be called in a runtime.
+    fn start(
+        outputs: Vec<super::Output>,
+        state_dir: Option<PathBuf>,
+        counters: &Counters,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        let start = random::bits()?;
+        let past = state_dir.as_deref().map(state::load).unwrap_or_default();
+        let changed = Arc::new(Notify::new());
+        let (closing, closed) = watch::channel(None);
+        let mut deliveries = JoinSet::new();
+        let mut inboxes = Vec::new();
+        for output in outputs {
+            let inbox = Arc::new(Inbox::new(
+                &output,
+                Streams::new(output.name.clone(), start, past.clone()),
+                Arc::clone(&changed),
+                counters.output(&output.name),
+            ));
+            inboxes.push(Arc::clone(&inbox));
+            let delivery = Delivery::new(output, inbox, Arc::clone(clock));
+            deliveries.spawn(delivery.run(closed.clone()));
+        }
+        let (last_write, last) = oneshot::channel();
+        let mut keeper = JoinSet::new();
+        if let Some(state_dir) = state_dir {
+            let inboxes = inboxes.clone();
+            keeper.spawn(
+                Keeper {
+                    state_dir,
+                    past,
+                    inboxes,
+                    changed,
+                }
+                .run(last),
+            );
+        }
+        Ok(Self {
+            inboxes,
+            deliveries,
+            closing,
+            keeper,
+            last_write,
+        })
+    }
+
+    /// Lets the outputs deliver what they have, within the limit.
+    async fn stop(mut self, limit: Duration) {
+        self.closing.send_replace(Some(Instant::now() + limit));
+        while let Some(ended) = self.deliveries.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!("an output broke down: {error}");
+            }
+        }
+        // Without a state folder nobody listens.
+        self.last_write.send(()).ok();
+        if timeout(LAST_WRITE, self.keeper.join_all()).await.is_err() {
+            tracing::warn!("the state could not be written in time");
+        }
     }
 }

@@ -1,0 +1,433 @@
+//! Delivers what an output has accepted: formats, hands over, repeats, splits.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::watch,
+    task::{Id, JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    backoff::Backoff, clock::Clock, inbox::Inbox, queue::Ticket, random, split,
+    sweep::without_panic,
+};
+use crate::{
+    formatters::Formatter,
+    loggers::{Logger, Payload, SendError},
+    model::{Cause, Numbered, Part},
+};
+
+/// Payloads in flight when nothing has been acknowledged for [`SILENCE`]: what was handed over can't be merged any more.
+const FEW: usize = 4;
+
+/// See [`FEW`].
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A logger has at least this long to close.
+const CLOSING: Duration = Duration::from_millis(500);
+
+/// The task of one output.
+pub(super) struct Delivery {
+    name: String,
+    formatter: Box<dyn Formatter>,
+    file_header: Bytes,
+    logger: Place,
+    inbox: Arc<Inbox>,
+    clock: Clock,
+    /// With the logger, not acknowledged.
+    flight: JoinSet<Result<(), SendError>>,
+    /// Of each payload in flight: its record and its size.
+    payloads: HashMap<Id, (Ticket, usize)>,
+    /// Every record that was handed over and is neither delivered nor lost.
+    records: HashMap<Ticket, Record>,
+    /// Pieces of records that are handed over, in order.
+    outbox: VecDeque<(Ticket, Numbered)>,
+    /// Whether something was acknowledged since the last failure.
+    proven: bool,
+    /// When the last payload was acknowledged, or handed over while there was none in flight.
+    progress: Instant,
+    /// A failure, until everything in flight has settled.
+    failed: bool,
+    /// Nothing is handed over before.
+    retry_at: Option<Instant>,
+    backoff: Backoff,
+    /// Whether it is known, and was said, that nothing gets through.
+    outage: bool,
+    /// Whether records are being refused, which is said once.
+    refusing: bool,
+}
+
+/// A logger that came back from being opened.
+type Opened = (Box<dyn Logger>, Result<(), SendError>);
+
+/// Where the logger is.
+enum Place {
+    Open(Box<dyn Logger>),
+    Closed(Box<dyn Logger>),
+    Opening(JoinHandle<Opened>),
+    Gone,
+}
+
+/// What has become of a record that was handed over.
+struct Record {
+    whole: Numbered,
+    /// How it has to be cut. Stays the same for all repeats, or parts of different cuts could be taken for one set.
+    parts: Option<Vec<Numbered>>,
+    /// Pieces that have not settled.
+    pending: usize,
+    again: bool,
+    /// How large its pieces may be, when one was too large.
+    too_large: Option<usize>,
+    lost: Option<Cause>,
+}
+
+impl Delivery {
+    pub(super) fn new(output: super::Output, inbox: Arc<Inbox>, clock: Clock) -> Self {
+        Self {
+            name: output.name,
+            file_header: Bytes::copy_from_slice(output.formatter.file_header()),
+            formatter: output.formatter,
+            logger: if output.opened {
+                Place::Open(output.logger)
+            } else {
+                Place::Closed(output.logger)
+            },
+            inbox,
+            clock,
+            flight: JoinSet::new(),
+            payloads: HashMap::new(),
+            records: HashMap::new(),
+            outbox: VecDeque::new(),
+            proven: false,
+            progress: Instant::now(),
+            failed: false,
+            retry_at: None,
+            backoff: Backoff::default(),
+            outage: false,
+            refusing: false,
+        }
+    }
+
+    /// Delivers until `closing` names a time and everything is delivered, or until that time; then closes the logger.
+    pub(super) async fn run(mut self, mut closing: watch::Receiver<Option<Instant>>) {
+        loop {
+            let deadline = *closing.borrow_and_update();
+            if deadline.is_some_and(|deadline| self.inbox.left() == 0 || Instant::now() >= deadline)
+            {
+                break;
+            }
+            self.open();
+            if self.hand_over() {
+                while let Some(settled) = self.flight.try_join_next_with_id() {
+                    self.settle(settled);
+                }
+                yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                Some(settled) = self.flight.join_next_with_id() => self.settle(settled),
+                opened = opening(&mut self.logger) => self.opened(opened),
+                () = self.inbox.filled.notified() => {}
+                () = until(self.retry_at) => self.retry_at = None,
+                () = until(deadline) => {}
+                changed = closing.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    // The last chance is worth an attempt at once.
+                    self.retry_at = None;
+                }
+            }
+        }
+        let deadline = *closing.borrow();
+        self.close(deadline).await;
+    }
+
+    /// Hands one payload over, if one may go now.
+    fn hand_over(&mut self) -> bool {
+        let Place::Open(logger) = &self.logger else {
+            return false;
+        };
+        let limits = logger.limits();
+        if self.failed
+            || self.retry_at.is_some()
+            || self.flight.len() >= self.room(limits.in_flight)
+        {
+            return false;
+        }
+        if self.outbox.is_empty() {
+            self.take_next();
+        }
+        let Some((ticket, piece)) = self.outbox.pop_front() else {
+            return false;
+        };
+        match split::format(&*self.formatter, &piece, (self.clock)().wall) {
+            Err(error) => self.unformattable(ticket, &error),
+            Ok(bytes) if bytes.len() > limits.payload_bytes => {
+                let whole = piece.part == Part::WHOLE;
+                let limit = if whole {
+                    limits.payload_bytes
+                } else {
+                    bytes.len() / 2
+                };
+                self.conclude(ticket, |record| record.too_large = Some(limit));
+            }
+            Ok(bytes) => self.send(ticket, &piece, bytes.into()),
+        }
+        true
+    }
+
+    /// How many payloads may be in flight.
+    fn room(&self, limit: usize) -> usize {
+        if !self.proven {
+            1
+        } else if !self.flight.is_empty() && self.progress.elapsed() > SILENCE {
+            limit.min(FEW)
+        } else {
+            limit.max(1)
+        }
+    }
+
+    /// Puts the next record's pieces into the outbox.
+    fn take_next(&mut self) {
+        let Some((ticket, whole)) = self.inbox.next() else {
+            return;
+        };
+        let record = self.records.entry(ticket).or_insert_with(|| Record {
+            whole,
+            parts: None,
+            pending: 0,
+            again: false,
+            too_large: None,
+            lost: None,
+        });
+        let pieces = match &record.parts {
+            Some(parts) => parts.as_slice(),
+            None => std::slice::from_ref(&record.whole),
+        };
+        (record.pending, record.again, record.too_large) = (pieces.len(), false, None);
+        self.outbox
+            .extend(pieces.iter().map(|piece| (ticket, piece.clone())));
+    }
+
+    fn send(&mut self, ticket: Ticket, piece: &Numbered, bytes: Bytes) {
+        let Place::Open(logger) = &mut self.logger else {
+            return;
+        };
+        let size = bytes.len();
+        let payload = Payload {
+            bytes,
+            file_header: self.file_header.clone(),
+            content_type: self.formatter.content_type(),
+            stream: Arc::clone(&piece.stream),
+            range: piece.range.clone(),
+            part: piece.part,
+            readers: piece
+                .envelope
+                .sources
+                .iter()
+                .map(|source| source.reader)
+                .collect(),
+            metadata: Arc::clone(&piece.envelope.metadata),
+        };
+        match without_panic(|| Ok(logger.send(payload))) {
+            Ok(acknowledgement) => {
+                if self.flight.is_empty() {
+                    self.progress = Instant::now();
+                }
+                let id = self.flight.spawn(acknowledgement).id();
+                self.payloads.insert(id, (ticket, size));
+                self.publish();
+            }
+            Err(panic) => self.answer(ticket, size, Err(SendError::Retry(panic))),
+        }
+    }
+
+    fn settle(&mut self, settled: Result<(Id, Result<(), SendError>), JoinError>) {
+        let (id, result) = match settled {
+            Ok(settled) => settled,
+            Err(panic) => (panic.id(), Err(SendError::Retry(panic.into()))),
+        };
+        if let Some((ticket, size)) = self.payloads.remove(&id) {
+            self.publish();
+            self.answer(ticket, size, result);
+        }
+    }
+
+    /// What the transport says of one payload.
+    fn answer(&mut self, ticket: Ticket, size: usize, result: Result<(), SendError>) {
+        match result {
+            Ok(()) => {
+                self.acknowledged(size);
+                self.conclude(ticket, |_| {});
+            }
+            Err(SendError::Retry(error)) => {
+                self.inbox.counters.retries.add(1);
+                self.fail(&error);
+                self.conclude(ticket, |record| record.again = true);
+                for (ticket, _) in std::mem::take(&mut self.outbox) {
+                    self.conclude(ticket, |record| record.again = true);
+                }
+            }
+            Err(SendError::TooLarge) => {
+                self.conclude(ticket, |record| record.too_large = Some(size / 2));
+            }
+            Err(SendError::Reject(error)) => {
+                self.refuse(&error);
+                self.conclude(ticket, |record| record.lost = Some(Cause::Rejected));
+            }
+        }
+        self.retry_when_settled();
+    }
+
+    fn unformattable(&mut self, ticket: Ticket, error: &anyhow::Error) {
+        self.refuse(error);
+        self.conclude(ticket, |record| record.lost = Some(Cause::Unformattable));
+    }
+
+    /// One piece of a record has settled, as `note` says. With the last one, it is decided what becomes of the record.
+    fn conclude(&mut self, ticket: Ticket, note: impl FnOnce(&mut Record)) {
+        let Some(record) = self.records.get_mut(&ticket) else {
+            return;
+        };
+        note(record);
+        record.pending -= 1;
+        if record.pending > 0 {
+            return;
+        }
+        if let (None, Some(limit)) = (record.lost, record.too_large) {
+            match split::parts(&*self.formatter, &record.whole, limit) {
+                Ok(Some(parts)) => record.parts = Some(parts),
+                Ok(None) => record.lost = Some(Cause::Rejected),
+                Err(_) => record.lost = Some(Cause::Unformattable),
+            }
+        }
+        if let Some(cause) = record.lost {
+            self.records.remove(&ticket);
+            self.inbox.lose(ticket, cause);
+        } else if record.again || record.too_large.is_some() {
+            self.inbox.again(ticket);
+        } else {
+            self.records.remove(&ticket);
+            self.inbox.delivered(ticket);
+        }
+    }
+
+    fn acknowledged(&mut self, size: usize) {
+        self.inbox.counters.delivered.add(1);
+        self.inbox.counters.delivered_bytes.add(size as u64);
+        self.progress = Instant::now();
+        self.refusing = false;
+        // While a failure settles, what was handed over before it proves nothing.
+        if !self.failed {
+            self.proven = true;
+            self.backoff.reset();
+            if std::mem::take(&mut self.outage) {
+                tracing::info!(output = self.name, "delivers again");
+            }
+        }
+    }
+
+    /// Nothing more is handed over until everything in flight has settled, and then not for a while.
+    fn fail(&mut self, error: &anyhow::Error) {
+        self.failed = true;
+        self.proven = false;
+        if !std::mem::replace(&mut self.outage, true) {
+            tracing::warn!(
+                output = self.name,
+                "cannot deliver, will try again: {error:#}"
+            );
+        }
+    }
+
+    fn retry_when_settled(&mut self) {
+        if self.failed && self.flight.is_empty() {
+            self.failed = false;
+            // Without random bits the waits are only less spread.
+            let random = random::bits().unwrap_or(0);
+            self.retry_at = Some(Instant::now() + self.backoff.next(random));
+        }
+    }
+
+    /// Says once that records are lost, until one is delivered.
+    fn refuse(&mut self, error: &anyhow::Error) {
+        if !std::mem::replace(&mut self.refusing, true) {
+            tracing::warn!(output = self.name, "loses envelopes: {error:#}");
+        }
+    }
+
+    /// Opens a logger that is not open.
+    fn open(&mut self) {
+        if self.retry_at.is_none() && matches!(self.logger, Place::Closed(_)) {
+            let place = std::mem::replace(&mut self.logger, Place::Gone);
+            if let Place::Closed(mut logger) = place {
+                self.logger = Place::Opening(spawn_blocking(move || {
+                    let opened = without_panic(|| Ok(logger.open()));
+                    (
+                        logger,
+                        opened.unwrap_or_else(|panic| Err(SendError::Retry(panic))),
+                    )
+                }));
+            }
+        }
+    }
+
+    fn opened(&mut self, opened: Result<Opened, JoinError>) {
+        self.logger = match opened {
+            Ok((logger, Ok(()))) => Place::Open(logger),
+            Ok((logger, Err(error))) => {
+                self.fail(&error.into());
+                self.retry_when_settled();
+                Place::Closed(logger)
+            }
+            Err(error) => {
+                tracing::error!(output = self.name, "its logger is gone: {error}");
+                Place::Gone
+            }
+        };
+    }
+
+    async fn close(mut self, deadline: Option<Instant>) {
+        self.flight.abort_all();
+        let left = self.inbox.left();
+        if left > 0 {
+            tracing::warn!(output = self.name, "{left} envelopes are not delivered");
+        }
+        let Place::Open(logger) = &mut self.logger else {
+            return;
+        };
+        let soon = Instant::now() + CLOSING;
+        let until = deadline.map_or(soon, |deadline| deadline.max(soon));
+        match timeout_at(until, logger.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(output = self.name, "cannot close: {error:#}"),
+            Err(_) => tracing::warn!(output = self.name, "did not close in time"),
+        }
+    }
+
+    fn publish(&self) {
+        self.inbox.counters.in_flight.set(self.flight.len() as u64);
+    }
+}
+
+/// Resolves when a logger that is being opened is back; never, if none is.
+async fn opening(logger: &mut Place) -> Result<Opened, JoinError> {
+    match logger {
+        Place::Opening(task) => task.await,
+        _ => pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,101 @@
+//! Cuts an envelope that is too large for its output into parts: by source, then by series.
+
+use std::sync::Arc;
+
+use super::sweep::without_panic;
+use crate::{
+    formatters::Formatter,
+    model::{Envelope, Numbered, Part, Source, WallTime},
+};
+
+/// Longer than any number that a part will have.
+const LONGEST: Part = Part {
+    part: u32::MAX,
+    parts: u32::MAX,
+};
+
+/// Formats a record. A formatter's panic is an error.
+pub(super) fn format(
+    formatter: &dyn Formatter,
+    record: &Numbered,
+    trans_time: WallTime,
+) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    without_panic(|| formatter.format(record, trans_time, &mut bytes))?;
+    Ok(bytes)
+}
+
+/// Parts of a record that take at most `limit` bytes each. They depend only on the record and the limit, so that a repeat is
+/// cut in the same way. `None` if a single series is too large.
+///
+/// # Errors
+/// It cannot be formatted.
+pub(super) fn parts(
+    formatter: &dyn Formatter,
+    record: &Numbered,
+    limit: usize,
+) -> anyhow::Result<Option<Vec<Numbered>>> {
+    let mut pieces = Vec::new();
+    if !cut(formatter, record.clone(), limit, &mut pieces)? {
+        return Ok(None);
+    }
+    let parts = u32::try_from(pieces.len())?;
+    for (part, piece) in (1..).zip(&mut pieces) {
+        piece.part = Part { part, parts };
+    }
+    Ok(Some(pieces))
+}
+
+/// Appends the pieces of `record`; false if one cannot be made small enough.
+fn cut(
+    formatter: &dyn Formatter,
+    mut record: Numbered,
+    limit: usize,
+    pieces: &mut Vec<Numbered>,
+) -> anyhow::Result<bool> {
+    record.part = LONGEST;
+    // Any time of these days will do, as long as it is always the same.
+    let trans_time = record.envelope.window.stop;
+    if format(formatter, &record, trans_time)?.len() <= limit {
+        pieces.push(record);
+        return Ok(true);
+    }
+    let Some((left, right)) = halves(&record.envelope.sources) else {
+        return Ok(false);
+    };
+    let with = |sources| Numbered {
+        envelope: Arc::new(Envelope {
+            window: record.envelope.window,
+            metadata: Arc::clone(&record.envelope.metadata),
+            sources,
+        }),
+        ..record.clone()
+    };
+    Ok(cut(formatter, with(left), limit, pieces)? && cut(formatter, with(right), limit, pieces)?)
+}
+
+/// Half of the sources and the other half; of a single source, half of its series, each with all of the source's own fields.
+fn halves(sources: &[Source]) -> Option<(Vec<Source>, Vec<Source>)> {
+    match sources {
+        [] => None,
+        [source] => {
+            let (left, right) = source.metrics.split_at(source.metrics.len() / 2);
+            if left.is_empty() {
+                return None;
+            }
+            let with = |metrics: &[_]| {
+                vec![Source {
+                    metrics: metrics.to_vec(),
+                    health: source.health.clone(),
+                    unsupported: source.unsupported.clone(),
+                    ..*source
+                }]
+            };
+            Some((with(left), with(right)))
+        }
+        _ => {
+            let (left, right) = sources.split_at(sources.len() / 2);
+            Some((left.to_vec(), right.to_vec()))
+        }
+    }
+}

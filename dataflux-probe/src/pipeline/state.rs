@@ -1,0 +1,151 @@
+//! What must outlive the process: how the streams of each output ended, in `<state_dir>/streams.json`.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use rustix::fs::{FlockOperation, flock};
+use tokio::{
+    sync::{Notify, oneshot},
+    task::spawn_blocking,
+    time::timeout,
+};
+
+use super::{inbox::Inbox, streams::Ends};
+
+/// The file is written at most this often.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Keeps other probes out of a state folder for as long as it lives.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes a state folder for this process, and makes it if it is not there.
+///
+/// # Errors
+/// Another probe has it, or it cannot be written.
+pub fn lock(state_dir: &Path) -> anyhow::Result<Lock> {
+    fs::create_dir_all(state_dir)
+        .with_context(|| format!("cannot make the state_dir {}", state_dir.display()))?;
+    let path = state_dir.join("lock");
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(anyhow!(
+            "state_dir {} is in use by another probe",
+            state_dir.display()
+        )),
+        Err(error) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// Reads how the streams of earlier starts ended. A file that cannot be understood is put aside: a lost past is no reason not
+/// to measure.
+pub(super) fn load(state_dir: &Path) -> Ends {
+    let path = file(state_dir);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ends::new(),
+        Err(error) => {
+            tracing::warn!("cannot read {}: {error}", path.display());
+            return Ends::new();
+        }
+    };
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        let aside = path.with_extension("json.broken");
+        tracing::warn!(
+            "{} is broken ({error}) and is put aside as {}: the next envelopes do not say what was before them",
+            path.display(),
+            aside.display()
+        );
+        if let Err(error) = fs::rename(&path, &aside) {
+            tracing::warn!("cannot put {} aside: {error}", path.display());
+        }
+        Ends::new()
+    })
+}
+
+/// Writes the file so that it is always whole: the old one or the new one.
+fn save(state_dir: &Path, ends: &Ends, durably: bool) -> anyhow::Result<()> {
+    let path = file(state_dir);
+    let new = path.with_extension("json.new");
+    let write = || -> anyhow::Result<()> {
+        let mut out = File::create(&new)?;
+        out.write_all(&serde_json::to_vec_pretty(ends)?)?;
+        if durably {
+            out.sync_data()?;
+        }
+        fs::rename(&new, &path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn file(state_dir: &Path) -> PathBuf {
+    state_dir.join("streams.json")
+}
+
+/// Writes what the outputs come to, whenever `changed` says so and once more when `last` resolves.
+pub(super) struct Keeper {
+    pub(super) state_dir: PathBuf,
+    /// What earlier starts left: streams that number nothing in this start stay as they were.
+    pub(super) past: Ends,
+    pub(super) inboxes: Vec<Arc<Inbox>>,
+    pub(super) changed: Arc<Notify>,
+}
+
+impl Keeper {
+    pub(super) async fn run(self, mut last: oneshot::Receiver<()>) {
+        let mut written = self.past.clone();
+        let mut failing = false;
+        let mut ended = false;
+        while !ended {
+            tokio::select! {
+                _ = &mut last => ended = true,
+                () = self.changed.notified() => {
+                    // What follows at once, such as the delivery, is written along with it.
+                    ended = timeout(PACE, &mut last).await.is_ok();
+                }
+            }
+            let ends = self.ends();
+            if ends == written && !ended {
+                continue;
+            }
+            let (state_dir, copy) = (self.state_dir.clone(), ends.clone());
+            // Only the last one is forced to disk: doing so every second would disturb what is measured.
+            let saved = spawn_blocking(move || save(&state_dir, &copy, ended)).await;
+            match saved.map_err(anyhow::Error::from).flatten() {
+                Ok(()) => {
+                    written = ends;
+                    failing = false;
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!("{error:#}");
+                    }
+                    failing = true;
+                }
+            }
+        }
+    }
+
+    fn ends(&self) -> Ends {
+        let mut ends = self.past.clone();
+        for inbox in &self.inboxes {
+            ends.extend(inbox.ends());
+        }
+        ends
+    }
+}
