@@ -1,21 +1,47 @@
 //! A reader attached to the running kernel, and what its snapshots hold.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use dataflux_probe::{
     config::section::File,
-    kernel::Kernel,
+    kernel::{Kernel, objects},
     metrics::{MetricReader, REGISTRY},
-    model::{Buckets, Entity, Snapshot, Total},
+    model::{Entity, Series, Snapshot, Total},
     pipeline::counters::Counters,
     plugin::{Context, Roots},
 };
+
+/// One test at a time: they count what the whole machine does.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+/// The machine for one test, or `None` where a kernel test cannot run, which it says. `cargo xtask test` builds the objects
+/// first and sets `DATAFLUX_KERNEL_TESTS=required`: then what is missing is a failure, except for the privilege.
+pub(crate) fn machine() -> Option<MutexGuard<'static, ()>> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return None;
+    }
+    if objects::OBJECTS.is_empty() {
+        let required =
+            std::env::var("DATAFLUX_KERNEL_TESTS").is_ok_and(|value| value == "required");
+        assert!(
+            !required,
+            "no kernel objects are embedded: cargo xtask build-ebpf"
+        );
+        println!("skipped: no kernel objects are embedded: cargo xtask build-ebpf");
+        return None;
+    }
+    Some(MACHINE.lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 /// A reader that is attached to the running kernel.
 pub(crate) struct Attached(Box<dyn MetricReader>);
 
 impl Attached {
-    /// Builds a reader from its section's text and attaches it.
+    /// Builds a reader from its section's text and attaches it. All of its programs must work.
     pub(crate) fn new(reader: &str, section: &str) -> Self {
         let plugin = REGISTRY
             .iter()
@@ -44,12 +70,18 @@ impl Attached {
     pub(crate) fn read(&mut self) -> Totals {
         let mut snapshot = Snapshot::default();
         self.0.read(&mut snapshot).expect("the reader reads");
+        assert_eq!(snapshot.health.to_string(), "ok");
+        assert!(
+            snapshot.unsupported.is_empty(),
+            "unsupported: {:?}",
+            snapshot.unsupported
+        );
         Totals(snapshot)
     }
 }
 
 /// What plugins of a test are built with.
-pub(crate) fn context() -> Context {
+fn context() -> Context {
     Context {
         roots: Roots::default(),
         counters: Arc::new(Counters::default()),
@@ -62,50 +94,54 @@ pub(crate) fn context() -> Context {
 
 /// A snapshot, by metric.
 #[derive(Debug)]
-pub(crate) struct Totals(pub(crate) Snapshot);
+pub(crate) struct Totals(Snapshot);
 
 impl Totals {
-    fn matching<'a>(
-        &'a self,
-        metric: &'a str,
-        entity: Option<&'a Entity>,
-        labels: &'a [&'a str],
-    ) -> impl Iterator<Item = &'a Total> {
-        self.0
-            .series
-            .iter()
-            .filter(move |series| {
-                series.def.name == metric
-                    && entity.is_none_or(|entity| series.entity.as_ref() == Some(entity))
-                    && labels
-                        .iter()
-                        .zip(&series.labels)
-                        .all(|(wanted, have)| wanted == have)
-            })
-            .map(|series| &series.value)
+    /// Events that the kernel side could not record.
+    pub(crate) fn lost(&self) -> u64 {
+        self.0.lost
     }
 
-    /// Sum of the counters of a metric whose first labels are these.
+    /// Sum of the counters of a metric, of this entity if one is named, whose first labels are these.
     pub(crate) fn counter(&self, metric: &str, entity: Option<&Entity>, labels: &[&str]) -> u64 {
-        self.matching(metric, entity, labels)
-            .map(|total| match total {
-                Total::Counter(value) => *value,
-                other => panic!("{metric} is no counter: {other:?}"),
-            })
-            .sum()
+        let value = |series: &Series| match series.value {
+            Total::Counter(value) => value,
+            ref other => panic!("{metric} is no counter: {other:?}"),
+        };
+        self.matching(metric, entity, labels).map(value).sum()
     }
 
-    /// The histogram of a metric, empty if there is none.
+    /// Count and sum of the histograms of a metric, of this entity if one is named, whose first labels are these.
     pub(crate) fn histogram(
         &self,
         metric: &str,
         entity: Option<&Entity>,
         labels: &[&str],
-    ) -> Buckets {
-        match self.matching(metric, entity, labels).next() {
-            Some(Total::Histogram(buckets)) => buckets.clone(),
-            Some(other) => panic!("{metric} is no histogram: {other:?}"),
-            None => Buckets::default(),
-        }
+    ) -> (u64, u64) {
+        let value = |series: &Series| -> (u64, u64) {
+            match &series.value {
+                Total::Histogram(buckets) => (buckets.count(), buckets.sum),
+                other => panic!("{metric} is no histogram: {other:?}"),
+            }
+        };
+        self.matching(metric, entity, labels)
+            .map(value)
+            .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    fn matching<'a>(
+        &'a self,
+        metric: &'a str,
+        entity: Option<&'a Entity>,
+        labels: &'a [&'a str],
+    ) -> impl Iterator<Item = &'a Series> {
+        self.0.series.iter().filter(move |series| {
+            series.def.name == metric
+                && entity.is_none_or(|entity| series.entity.as_ref() == Some(entity))
+                && labels
+                    .iter()
+                    .zip(&series.labels)
+                    .all(|(wanted, have)| wanted == have)
+        })
     }
 }

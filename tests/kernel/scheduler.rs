@@ -1,40 +1,208 @@
 //! `scheduler` against `/proc/stat` and schedstat.
 
-use crate::harness::Attached;
+use std::{
+    collections::BTreeMap,
+    fs, hint,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::{
+    harness::{Attached, Totals, machine},
+    hidden::{Switches, process_1_is_hidden, stat},
+};
+
+/// Scenario: the machine does what it does; the kernel's own count is read right before and right after each drain.
+/// Guarantees: the probe's count always lies between the two.
 #[test]
 fn context_switches_lie_between_the_kernels_own_counts() {
+    let Some(_machine) = machine() else { return };
+    let hidden = process_1_is_hidden();
     let mut reader = Attached::new("scheduler", "");
-    let first = (ctxt(), reader.read(), ctxt());
-    for round in 0..50 {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        let now = (ctxt(), reader.read(), ctxt());
-        let counted = now.1.counter("scheduler.context_switches", None, &[])
-            - first.1.counter("scheduler.context_switches", None, &[]);
-        let (least, most) = (now.0 - first.2, now.2 - first.0);
+    let first = Switches::read(&mut reader);
+    for round in 0..100 {
+        thread::sleep(Duration::from_millis(20));
+        let rise = Switches::read(&mut reader).since(&first);
+        let bracket = if hidden {
+            rise.not_of_process_1()
+        } else {
+            rise.all.clone()
+        };
         assert!(
-            (least..=most).contains(&counted),
-            "round {round}: {counted} is not in {least}..={most}"
+            bracket.contains(&rise.counted),
+            "round {round}: {} is not in {bracket:?}",
+            rise.counted
         );
-        println!("{counted} in {least}..={most}");
     }
-    println!(
-        "{:#?}",
-        reader
-            .read()
-            .0
-            .series
-            .iter()
-            .map(|s| (s.def.name, &s.labels, &s.value))
-            .collect::<Vec<_>>()
+}
+
+/// Scenario: 23 children are forked, run a program and are reaped.
+/// Guarantees: at least 23 forks, execs and exits of processes; new tasks agree with the kernel's `processes`.
+#[test]
+fn forks_execs_and_exits_are_counted() {
+    const CHILDREN: u64 = 23;
+    let Some(_machine) = machine() else { return };
+    let mut reader = Attached::new("scheduler", "");
+    let (outer, first, inner) = (stat("processes "), reader.read(), stat("processes "));
+    for _ in 0..CHILDREN {
+        let status = Command::new("/bin/true").status().expect("a child");
+        assert!(status.success());
+    }
+    let threads: Vec<_> = (0..CHILDREN).map(|_| thread::spawn(|| {})).collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().expect("an idle thread"));
+    let (least, last, most) = (stat("processes "), reader.read(), stat("processes "));
+    let rise = |metric: &str, labels: &[&str]| {
+        last.counter(metric, None, labels) - first.counter(metric, None, labels)
+    };
+    assert!(rise("scheduler.forks", &["process"]) >= CHILDREN);
+    assert!(rise("scheduler.forks", &["thread"]) >= CHILDREN);
+    assert!(rise("scheduler.execs", &[]) >= CHILDREN);
+    assert!(rise("scheduler.exits", &["process"]) >= CHILDREN);
+    assert!(rise("scheduler.exits", &["thread"]) >= CHILDREN);
+    let (forked, bracket) = (rise("scheduler.forks", &[]), least - inner..=most - outer);
+    assert!(
+        bracket.contains(&forked),
+        "{forked} new tasks are not in {bracket:?}"
     );
 }
 
-fn ctxt() -> u64 {
-    let stat = std::fs::read_to_string("/proc/stat").expect("/proc/stat");
-    let line = stat
-        .lines()
-        .find_map(|line| line.strip_prefix("ctxt "))
-        .expect("ctxt");
-    line.parse().expect("a number")
+/// Scenario: more spinning threads than CPUs for two seconds.
+/// Guarantees: the time slices of all tasks add up to CPUs x window within 3 %.
+#[test]
+fn time_slices_add_up_to_the_cpus_time() {
+    let Some(_machine) = machine() else { return };
+    let cpus = thread::available_parallelism().expect("CPUs").get();
+    let mut reader = Attached::new("scheduler", "");
+    let load = Spinners::start(cpus * 2, None);
+    thread::sleep(Duration::from_millis(300));
+    let (start, first) = (Instant::now(), reader.read());
+    thread::sleep(Duration::from_secs(2));
+    let (window, last) = (start.elapsed(), reader.read());
+    load.stop();
+    let slices = last.histogram("scheduler.slice", None, &[]).1
+        - first.histogram("scheduler.slice", None, &[]).1;
+    let ratio = Duration::from_nanos(slices).as_secs_f64() / (window.as_secs_f64() * cpus as f64);
+    println!("slices are {ratio:.4} of the CPUs' time");
+    assert!(
+        (0.97..=1.03).contains(&ratio),
+        "slices are {ratio:.4} of the CPUs' time"
+    );
+}
+
+/// Scenario: four threads spin on one CPU, pinned, so that the kernel's own run delay is exact.
+/// Guarantees: run-queue latency rises, and its sum as much as the run delays of all tasks, within 5 %. The kernel restarts
+/// the delay of a waiting task that it moves to another CPU, so while others use the machine there is nothing to compare with.
+#[test]
+fn run_queue_latency_agrees_with_the_kernels_run_delay() {
+    const ATTEMPTS: usize = 20;
+    let Some(_machine) = machine() else { return };
+    let mut reader = Attached::new("scheduler", "");
+    for attempt in 1..=ATTEMPTS {
+        let load = Spinners::start(4, Some(0));
+        thread::sleep(Duration::from_millis(300));
+        let (first_delays, first) = (run_delays(), reader.read());
+        thread::sleep(Duration::from_secs(2));
+        let (last_delays, last) = (run_delays(), reader.read());
+        load.stop();
+        let latency =
+            |totals: &Totals| totals.histogram("scheduler.run_queue_latency", None, &[]).1;
+        let counted = latency(&last) - latency(&first);
+        let rise = |(task, delay): (&Task, &u64)| {
+            (
+                *task,
+                delay - first_delays.get(task).copied().unwrap_or(0).min(*delay),
+            )
+        };
+        let rises: BTreeMap<_, _> = last_delays.iter().map(rise).collect();
+        let kernel: u64 = rises.values().sum();
+        let own: u64 = rises
+            .iter()
+            .filter(|((process, _), _)| *process == std::process::id())
+            .map(|(_, rise)| rise)
+            .sum();
+        // Three of the four always wait.
+        assert!(own > 4_000_000_000, "the load did not wait: {own} ns");
+        let ratio = counted as f64 / kernel as f64;
+        println!("{counted} ns, run delays {kernel} ns, of these {own} ns of the load: {ratio:.4}");
+        if kernel - own < own / 50 {
+            assert!(
+                (0.95..=1.05).contains(&ratio),
+                "{counted} ns against {kernel} ns: {ratio:.4}"
+            );
+            return;
+        }
+        println!("attempt {attempt}: the machine is busy");
+    }
+    panic!("the machine was too busy to compare {ATTEMPTS} times");
+}
+
+/// Process and thread.
+type Task = (u32, u32);
+
+/// Time each task of the machine waited for a CPU, ns (the second field of schedstat), by process and thread.
+fn run_delays() -> BTreeMap<Task, u64> {
+    let numbered = |path: &str| -> Vec<u32> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    };
+    let mut delays = BTreeMap::new();
+    for process in numbered("/proc") {
+        for task in numbered(&format!("/proc/{process}/task")) {
+            let text = fs::read_to_string(format!("/proc/{process}/task/{task}/schedstat"))
+                .unwrap_or_default();
+            if let Some(delay) = text
+                .split_whitespace()
+                .nth(1)
+                .and_then(|delay| delay.parse().ok())
+            {
+                delays.insert((process, task), delay);
+            }
+        }
+    }
+    delays
+}
+
+/// Threads that do nothing but run.
+struct Spinners {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Spinners {
+    fn start(count: usize, cpu: Option<usize>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let spin = |_| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                if let Some(cpu) = cpu {
+                    let mut set = CpuSet::new();
+                    set.set(cpu);
+                    sched_setaffinity(None, &set).expect("pinning to a CPU");
+                }
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            })
+        };
+        let threads = (0..count).map(spin).collect();
+        Self { stop, threads }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("a spinning thread"));
+    }
 }

@@ -88,8 +88,9 @@ unsafe fn packet<const DIRECTION: usize>(
         let places = addr_of_mut!((*cpu).interfaces).cast::<Interface>();
         let position = index as usize & (INTERFACES - 1);
         let mut place = places.add(position);
-        if (*place).tag != index || position == OTHER_INTERFACE {
-            if index != 0 && (*place).tag == 0 && position != OTHER_INTERFACE {
+        let reported = index != 0 && position != OTHER_INTERFACE;
+        if !reported || (*place).tag != index {
+            if reported && (*place).tag == 0 {
                 (*place).tag = index;
             } else {
                 place = places.add(OTHER_INTERFACE);
@@ -97,8 +98,7 @@ unsafe fn packet<const DIRECTION: usize>(
                     (*place).tag = 1;
                     info!(
                         context,
-                        "network: interface {} has no place of its own: counted among the others",
-                        index
+                        "network: interface {} has no place of its own: counted among the others", index
                     );
                 }
             }

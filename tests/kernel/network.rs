@@ -1,0 +1,236 @@
+//! `network` against `/sys/class/net/*/statistics`, on a veth pair of its own.
+
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::AsFd as _,
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use dataflux_probe::model::{Entity, EntityKey, EntityKind};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::harness::{Attached, Totals, machine};
+
+const PACKETS: u64 = 2_003;
+const PAYLOAD: usize = 700;
+/// Ethernet, IPv4 and UDP headers.
+const HEADERS: u64 = 14 + 20 + 8;
+
+/// Scenario: known numbers of datagrams go both ways over a private veth pair. UDP is not merged by GRO on veth.
+/// Guarantees: exactly these packets and bytes are counted, exactly as the interface itself counts them.
+#[test]
+fn packets_and_bytes_are_exact() {
+    let Some(_machine) = machine() else { return };
+    let pair = VethPair::new();
+    let here = UdpSocket::bind((pair.here, 0)).expect("a socket here");
+    let there = pair.socket_there();
+    let (to_here, to_there) = (
+        here.local_addr().expect("an address"),
+        there.local_addr().expect("an address"),
+    );
+    // The first datagrams resolve the neighbours' addresses.
+    exchange(&here, to_there, &there, to_here, 1);
+    let mut reader = Attached::new("network", "");
+    let (first_kernel, first) = (pair.statistics(), reader.read());
+    exchange(&here, to_there, &there, to_here, PACKETS);
+    let (last_kernel, last) = (pair.statistics(), reader.read());
+    let entity = pair.entity();
+    for (direction, kernel) in [("received", 0), ("sent", 1)] {
+        let rise = |metric: &str| {
+            let of = |totals: &Totals| totals.counter(metric, Some(&entity), &[direction]);
+            of(&last) - of(&first)
+        };
+        let size =
+            |totals: &Totals| totals.histogram("network.packet_size", Some(&entity), &[direction]);
+        let kernel = (
+            last_kernel[kernel].0 - first_kernel[kernel].0,
+            last_kernel[kernel].1 - first_kernel[kernel].1,
+        );
+        assert_eq!(
+            kernel,
+            (PACKETS, PACKETS * (PAYLOAD as u64 + HEADERS)),
+            "somebody else {direction} on the test's pair"
+        );
+        assert_eq!(
+            (rise("network.packets"), rise("network.bytes")),
+            kernel,
+            "{direction}"
+        );
+        assert_eq!(
+            (
+                size(&last).0 - size(&first).0,
+                size(&last).1 - size(&first).1
+            ),
+            kernel,
+            "sizes {direction}"
+        );
+    }
+    // What the other end counts belongs to another namespace.
+    let other = Entity {
+        kind: EntityKind::Interface,
+        key: EntityKey::Other,
+    };
+    assert!(
+        last.counter("network.packets", Some(&other), &["received"])
+            - first.counter("network.packets", Some(&other), &["received"])
+            >= PACKETS
+    );
+}
+
+/// Scenario: 23 datagrams go to a port where nobody listens.
+/// Guarantees: at least 23 drops for want of a socket, by the running kernel's own name for it.
+#[test]
+fn a_closed_port_is_a_reason_to_drop() {
+    const DATAGRAMS: u64 = 23;
+    let Some(_machine) = machine() else { return };
+    let mut reader = Attached::new("network", "");
+    let dropped = |totals: Totals| totals.counter("network.drops", None, &["no_socket"]);
+    let first = dropped(reader.read());
+    let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port");
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    for _ in 0..DATAGRAMS {
+        socket
+            .send_to(&[7; 100], closed)
+            .expect("sending to loopback");
+    }
+    thread::sleep(Duration::from_millis(50));
+    let rise = dropped(reader.read()) - first;
+    assert!(rise >= DATAGRAMS, "{rise} drops for {DATAGRAMS} datagrams");
+}
+
+/// Sends datagrams both ways, each received before the next one leaves.
+fn exchange(
+    here: &UdpSocket,
+    to_there: SocketAddr,
+    there: &UdpSocket,
+    to_here: SocketAddr,
+    count: u64,
+) {
+    let mut buffer = [0; PAYLOAD];
+    for _ in 0..count {
+        here.send_to(&[1; PAYLOAD], to_there)
+            .expect("sending there");
+        there.recv(&mut buffer).expect("receiving there");
+        there.send_to(&[2; PAYLOAD], to_here).expect("sending here");
+        here.recv(&mut buffer).expect("receiving here");
+    }
+}
+
+/// A veth pair: one end in this namespace, the other in one of its own; gone when dropped.
+struct VethPair {
+    namespace: String,
+    name: String,
+    here: Ipv4Addr,
+    there: Ipv4Addr,
+}
+
+impl VethPair {
+    fn new() -> Self {
+        let id = std::process::id() % 100_000;
+        let pair = Self {
+            namespace: format!("dfp-test-{id}"),
+            name: format!("dfpt{id}"),
+            here: Ipv4Addr::new(198, 18, 77, 1),
+            there: Ipv4Addr::new(198, 18, 77, 2),
+        };
+        let (namespace, name) = (pair.namespace.as_str(), pair.name.as_str());
+        ip(&["netns", "add", namespace]);
+        ip(&[
+            "link", "add", name, "type", "veth", "peer", "name", "there", "netns", namespace,
+        ]);
+        // IPv6 would send packets of its own.
+        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1")
+            .expect("switching IPv6 off");
+        ip(&[
+            "netns",
+            "exec",
+            namespace,
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.there.disable_ipv6=1",
+        ]);
+        ip(&["addr", "add", &format!("{}/30", pair.here), "dev", name]);
+        ip(&[
+            "-n",
+            namespace,
+            "addr",
+            "add",
+            &format!("{}/30", pair.there),
+            "dev",
+            "there",
+        ]);
+        ip(&["link", "set", name, "up"]);
+        ip(&["-n", namespace, "link", "set", "there", "up"]);
+        pair
+    }
+
+    /// A socket of the other namespace: a thread goes there to make it.
+    fn socket_there(&self) -> UdpSocket {
+        let namespace =
+            File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace");
+        let address = self.there;
+        let make = move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("entering the namespace");
+            UdpSocket::bind((address, 0)).expect("a socket there")
+        };
+        thread::spawn(make)
+            .join()
+            .expect("the thread made a socket")
+    }
+
+    fn entity(&self) -> Entity {
+        let index =
+            fs::read_to_string(format!("/sys/class/net/{}/ifindex", self.name)).expect("ifindex");
+        Entity {
+            kind: EntityKind::Interface,
+            key: EntityKey::Id(index.trim().parse().expect("a number")),
+        }
+    }
+
+    /// Packets and bytes, received and sent, as the interface counts them.
+    fn statistics(&self) -> [(u64, u64); 2] {
+        let number = |name: &str| -> u64 {
+            let text =
+                fs::read_to_string(format!("/sys/class/net/{}/statistics/{name}", self.name))
+                    .expect("statistics");
+            text.trim().parse().expect("a number")
+        };
+        [
+            (number("rx_packets"), number("rx_bytes")),
+            (number("tx_packets"), number("tx_bytes")),
+        ]
+    }
+}
+
+impl Drop for VethPair {
+    fn drop(&mut self) {
+        // The pair goes with the namespace of its other end.
+        let deleted = Command::new("ip")
+            .args(["netns", "delete", &self.namespace])
+            .status();
+        assert!(
+            deleted.is_ok_and(|status| status.success()) || thread::panicking(),
+            "deleting {}",
+            self.namespace
+        );
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("ip of iproute2");
+    assert!(
+        output.status.success(),
+        "ip {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
