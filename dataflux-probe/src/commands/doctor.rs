@@ -1,12 +1,17 @@
 //! `doctor`: what works on this machine, and the way out where it does not.
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
 
 use super::start;
 use crate::{
-    kernel::{Kernel, objects},
+    kernel::{ProgramOutcome, cost, objects, possible_cpus},
     model::{Health, Status},
-    plugin::Capability,
+    pipeline::Reader,
+    plugin::{Capability, Context},
 };
 
 /// Bits of CapEff in `/proc/self/status` (linux/capability.h).
@@ -25,40 +30,77 @@ pub(super) fn run(out: &mut impl Write) -> anyhow::Result<()> {
     }
     writeln!(out, "objects     {}", embedded())?;
     let mut readers = config.readers;
-    let kernel = Kernel::new(
-        config.context.roots.clone(),
-        std::sync::Arc::clone(&config.context.counters),
-    );
-    start::attach_all(&mut readers, &kernel);
-    writeln!(out, "\nreaders")?;
+    let programs = start::attach_all(&mut readers, &config.context);
+    writeln!(out, "memory      {}", memory(&config.context))?;
     for reader in &readers {
-        line(out, reader.name, &reader.attached)?;
+        writeln!(out)?;
+        let own = programs
+            .iter()
+            .filter(|program| program.reader == reader.name);
+        print_reader(out, reader, own)?;
     }
     Ok(())
 }
 
-/// One line, and a second one with the way out unless all is well.
-fn line(out: &mut impl Write, name: &str, health: &Health) -> anyhow::Result<()> {
-    writeln!(out, "  {name:<32}{health}")?;
-    if let Some(way) = way_out(health) {
-        writeln!(out, "  {:<32}{way}", "")?;
+/// The reader and its programs; a reason that they share is printed once.
+fn print_reader<'a>(
+    out: &mut impl Write,
+    reader: &Reader,
+    programs: impl Iterator<Item = &'a ProgramOutcome>,
+) -> io::Result<()> {
+    line(out, reader.name, &reader.attached)?;
+    for program in programs {
+        let name = format!("  {}", program.program);
+        let health = program.outcome.health();
+        if health == reader.attached {
+            line(out, &name, &Health::new(health.status, ""))?;
+        } else {
+            line(out, &name, &health)?;
+        }
     }
     Ok(())
 }
 
-fn way_out(health: &Health) -> Option<&'static str> {
-    match health.status {
-        Status::Denied => Some(
-            "-> run as root, or with the capabilities CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)",
-        ),
-        Status::Unsupported if objects::OBJECTS.is_empty() => {
-            Some("-> `cargo xtask build-ebpf`, then build the probe again")
+/// One line, and a second one with the way out if there is a reason to want one.
+fn line(out: &mut impl Write, name: &str, health: &Health) -> io::Result<()> {
+    writeln!(out, "  {name:<22}{health}")?;
+    match way_out(health.status) {
+        Some(way) if !health.reason.is_empty() => writeln!(out, "  {:<22}-> {way}", ""),
+        _ => Ok(()),
+    }
+}
+
+fn way_out(status: Status) -> Option<&'static str> {
+    match status {
+        Status::Denied => {
+            Some("run as root, or with CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)")
         }
-        Status::Unsupported => {
-            Some("-> nothing to do but a kernel that has it; all else works without")
-        }
-        Status::Failed => Some("-> a defect of the probe: report it with this text"),
+        // The reason names the command that builds them.
+        Status::Unsupported if objects::OBJECTS.is_empty() => None,
+        Status::Unsupported => Some("a kernel that has it; all else works without"),
+        Status::Failed => Some("a defect of the probe: please report it with this text"),
         Status::Ok | Status::Degraded | Status::Suspect => None,
+    }
+}
+
+/// What the kernel holds for the probe.
+fn memory(context: &Context) -> String {
+    let size = |bytes: u64| bytesize::ByteSize(bytes).display().iec();
+    let counters = &context.counters;
+    let used = format!(
+        "maps {}, programs {}",
+        size(counters.kernel_map_bytes.get()),
+        size(counters.kernel_program_bytes.get())
+    );
+    match possible_cpus(&context.roots.sys) {
+        Ok(cpus) => {
+            let most = cost::budget(cpus as usize) as u64;
+            format!(
+                "{used}; at most {} for maps, with {cpus} possible CPUs",
+                size(most)
+            )
+        }
+        Err(error) => format!("{used}; {error:#}"),
     }
 }
 

@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use super::start;
 use crate::{
     config::{self, Config, Registries},
-    kernel::Kernel,
     metadata::names::Names,
     pipeline::Pipeline,
 };
@@ -53,11 +52,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         None => everything,
     };
     let mut readers = config.readers;
-    let kernel = Kernel::new(
-        config.context.roots.clone(),
-        std::sync::Arc::clone(&config.context.counters),
-    );
-    start::attach(&mut readers, &kernel);
+    start::attach(&mut readers, &config.context);
     let pipeline = Pipeline {
         readers,
         metadata: config.metadata,

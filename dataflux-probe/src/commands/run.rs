@@ -1,6 +1,6 @@
 //! Running with a configuration until a signal: everything is attached and opened before the async runtime starts.
 
-use std::{path::Path, pin::pin, sync::Arc};
+use std::{path::Path, pin::pin};
 
 use anyhow::Context as _;
 use tokio::{
@@ -12,7 +12,6 @@ use tokio::{
 use super::start;
 use crate::{
     config::{Config, Registries},
-    kernel::Kernel,
     metadata::names::Names,
     pipeline::{Output, Pipeline},
 };
@@ -22,17 +21,14 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let config = Config::load(path, Registries::BUILT_IN)?;
     let mut readers = config.readers;
     let mut outputs = config.outputs;
-    let roots = config.context.roots;
-    let kernel = Kernel::new(roots.clone(), Arc::clone(&config.context.counters));
-    start::attach(&mut readers, &kernel);
-    drop(kernel);
+    start::attach(&mut readers, &config.context);
     open(&mut outputs);
     give_back_memory();
     let pipeline = Pipeline {
         readers,
         metadata: config.metadata,
         outputs,
-        names: Names::new(roots.sys),
+        names: Names::new(config.context.roots.sys),
         counters: config.context.counters,
         state_dir: None,
         drain_limit: config.drain,

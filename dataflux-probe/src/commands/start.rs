@@ -1,39 +1,44 @@
 //! The start that `run`, `once` and `doctor` share: readers attach on the main thread, and one line sums it up.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     config::{Config, Invalid, Registries},
-    kernel::{Kernel, objects},
+    kernel::{Kernel, ProgramOutcome, load::Outcome, objects},
     metrics::AttachError,
     model::{Health, Status},
     pipeline::Reader,
+    plugin::Context,
 };
 
 /// Attaches every reader and says in one line how that went.
-pub(super) fn attach(readers: &mut [Reader], kernel: &Kernel) {
+pub(super) fn attach(readers: &mut [Reader], context: &Context) {
     if objects::OBJECTS.is_empty() {
         tracing::warn!(
             "built without kernel objects, so only /proc is read: run `cargo xtask build-ebpf` and build again"
         );
     }
-    attach_all(readers, kernel);
-    if readers
+    let programs = attach_all(readers, context);
+    let fared: Vec<_> = readers
         .iter()
-        .all(|reader| reader.attached.status == Status::Ok)
-    {
-        tracing::info!("{}", summary(readers));
+        .map(|reader| (reader.name, fared(reader, &programs)))
+        .collect();
+    if fared.iter().all(|(_, health)| health.status == Status::Ok) {
+        tracing::info!("{}", summary(&fared));
     } else {
-        tracing::warn!("{}", summary(readers));
+        tracing::warn!("{}", summary(&fared));
     }
 }
 
-/// Attaches every reader; one that cannot is left out of the reads, and every envelope says why.
-pub(super) fn attach_all(readers: &mut [Reader], kernel: &Kernel) {
+/// Attaches every reader; one that cannot is left out of the reads, and every envelope says why. Gives how each program
+/// fared. What was read of the kernel's types, some megabytes, is gone when it returns.
+pub(super) fn attach_all(readers: &mut [Reader], context: &Context) -> Vec<ProgramOutcome> {
+    let kernel = Kernel::new(context.roots.clone(), Arc::clone(&context.counters));
     for reader in readers {
-        let attached = reader.reader.attach(kernel);
+        let attached = reader.reader.attach(&kernel);
         reader.attached = attached.map_or_else(health, |()| Health::default());
     }
+    kernel.outcomes()
 }
 
 /// A configuration of all readers, with one output that has this formatter.
@@ -70,16 +75,41 @@ fn health(error: AttachError) -> Health {
     Health::new(status, reason)
 }
 
-/// `cpu, memory ok; block_io, scheduler denied (needs CAP_BPF)`: readers that fared alike stand together.
-fn summary(readers: &[Reader]) -> String {
+/// A reader's health, with what became of its programs.
+pub(super) fn fared(reader: &Reader, programs: &[ProgramOutcome]) -> Health {
+    if reader.attached.status != Status::Ok {
+        return reader.attached.clone();
+    }
+    let own: Vec<_> = programs
+        .iter()
+        .filter(|program| program.reader == reader.name)
+        .collect();
+    let (works, rest): (Vec<_>, Vec<_>) = own
+        .into_iter()
+        .partition(|program| program.outcome == Outcome::Ok);
+    let broken = rest
+        .iter()
+        .any(|program| !matches!(program.outcome, Outcome::Unsupported(_)));
+    let status = if broken { Status::Degraded } else { Status::Ok };
+    let mut reasons: Vec<_> = rest
+        .iter()
+        .map(|program| format!("{} {}", program.program, program.outcome.health()))
+        .collect();
+    match works.len() {
+        0 => {}
+        1 => reasons.insert(0, "1 program".to_owned()),
+        count => reasons.insert(0, format!("{count} programs")),
+    }
+    Health::new(status, reasons.join(", "))
+}
+
+/// `cpu, memory ok; scheduler ok (7 programs)`: readers that fared alike stand together.
+fn summary(fared: &[(&str, Health)]) -> String {
     let mut groups: Vec<(&Health, Vec<&str>)> = Vec::new();
-    for reader in readers {
-        match groups
-            .iter_mut()
-            .find(|(health, _)| **health == reader.attached)
-        {
-            Some((_, names)) => names.push(reader.name),
-            None => groups.push((&reader.attached, vec![reader.name])),
+    for (name, health) in fared {
+        match groups.iter_mut().find(|(known, _)| *known == health) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((health, vec![name])),
         }
     }
     groups.sort_by_key(|(health, _)| health.status);
@@ -87,4 +117,83 @@ fn summary(readers: &[Reader]) -> String {
         .iter()
         .map(|(health, names)| format!("{} {health}", names.join(", ")));
     groups.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{kernel::Kernel, metrics::MetricReader, model::Snapshot, plugin::Capability};
+
+    /// Fails to attach with this, if anything.
+    struct Fake(Option<AttachError>);
+
+    impl MetricReader for Fake {
+        fn attach(&mut self, _: &Kernel) -> Result<(), AttachError> {
+            self.0.take().map_or(Ok(()), Err)
+        }
+
+        fn read(&mut self, _: &mut Snapshot) -> anyhow::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn reader(name: &'static str, error: Option<AttachError>) -> Reader {
+        Reader {
+            name,
+            interval: std::time::Duration::from_secs(1),
+            metrics: &[],
+            attached: Health::default(),
+            reader: Box::new(Fake(error)),
+        }
+    }
+
+    fn outcome(program: &'static str, outcome: Outcome) -> ProgramOutcome {
+        ProgramOutcome {
+            reader: "network",
+            program,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn readers_that_fared_alike_stand_together_and_the_worst_last() {
+        let mut readers = [
+            reader("block_io", Some(AttachError::Denied(Capability::Bpf))),
+            reader("cpu", None),
+            reader(
+                "exotic",
+                Some(AttachError::Unsupported("no such hook".into())),
+            ),
+            reader("memory", None),
+            reader("scheduler", Some(AttachError::Denied(Capability::Bpf))),
+        ];
+        let everything = everything("json").unwrap_or_else(|error| panic!("{error}"));
+        attach_all(&mut readers, &everything.context);
+        let fared: Vec<_> = readers
+            .iter()
+            .map(|reader| (reader.name, fared(reader, &[])))
+            .collect();
+        assert_eq!(
+            summary(&fared),
+            "cpu, memory ok; exotic unsupported (no such hook); block_io, scheduler denied (needs CAP_BPF)"
+        );
+    }
+
+    #[test]
+    fn what_became_of_the_programs_is_told() {
+        let told =
+            |outcomes: &[ProgramOutcome]| fared(&reader("network", None), outcomes).to_string();
+        let [received, sent] = ["received", "sent"].map(|program| outcome(program, Outcome::Ok));
+        assert_eq!(told(&[received.clone(), sent.clone()]), "ok (2 programs)");
+        let dropped = outcome("dropped", Outcome::Unsupported("no reason".into()));
+        assert_eq!(
+            told(&[received, dropped]),
+            "ok (1 program, dropped unsupported (no reason))"
+        );
+        let dropped = outcome("dropped", Outcome::Failed("verifier".into()));
+        assert_eq!(
+            told(&[sent, dropped]),
+            "degraded (1 program, dropped failed (verifier))"
+        );
+    }
 }
