@@ -1,6 +1,8 @@
 //! `file`: records appended to a file that is rolled by size.
 
 mod appender;
+#[cfg(test)]
+mod tests;
 
 use std::{
     path::{PathBuf, absolute},

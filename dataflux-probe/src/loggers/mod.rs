@@ -1,5 +1,7 @@
 //! Loggers: deliver payloads, nothing else. Numbering, queueing, retry and order are the pipeline's business.
 
+#[cfg(test)]
+mod contract;
 mod file;
 mod stdout;
 mod worker;

@@ -153,3 +153,120 @@ fn classify(error: io::Error) -> SendError {
         SendError::Retry(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{PipeReader, PipeWriter, Read as _, pipe},
+        os::fd::OwnedFd,
+        sync::mpsc,
+        task::{Context, Poll, Waker},
+        thread,
+    };
+
+    use rustix::fs::{OFlags, fcntl_setfl};
+
+    use super::{
+        super::contract::{check, payload},
+        *,
+    };
+
+    /// A logger with this in the place of standard output.
+    fn onto(output: impl Into<OwnedFd>) -> Stdout {
+        let stdout = Stdout::new();
+        stdout.stream.lock().unwrap().open(output.into().into());
+        stdout
+    }
+
+    /// Reads on a thread of its own; gives so many bytes of it.
+    fn drain(mut reader: PipeReader) -> impl FnMut(usize) -> Vec<u8> {
+        let (sender, received) = mpsc::channel();
+        thread::spawn(move || {
+            let mut buffer = vec![0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                sender.send(buffer[..count].to_vec()).unwrap();
+            }
+        });
+        let mut so_far = Vec::new();
+        move |count| {
+            while so_far.len() < count {
+                so_far.extend(received.recv().unwrap());
+            }
+            so_far.drain(..count).collect()
+        }
+    }
+
+    /// Fills a pipe up; gives how much went into it.
+    fn fill(mut writer: &PipeWriter) -> usize {
+        fcntl_setfl(writer, OFlags::NONBLOCK).unwrap();
+        let mut written = 0;
+        loop {
+            match writer.write(&[b'-'; 4096]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return written,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn standard_output_keeps_the_contract() {
+        let (reader, writer) = pipe().unwrap();
+        check(&mut onto(writer), drain(reader)).await;
+    }
+
+    #[tokio::test]
+    async fn a_stalled_pipe_holds_up_nobody_and_goes_on_when_it_is_read() {
+        let (reader, writer) = pipe().unwrap();
+        // A descriptor that does not block comes from whoever shares it; writing waits all the same.
+        let filled = fill(&writer);
+        let mut stdout = onto(writer);
+        let mut accepted = Vec::new();
+        let refused = loop {
+            let mut sent = stdout.send(payload("one\n"));
+            match sent.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending if accepted.len() < 10 => accepted.push(sent),
+                answer => break answer,
+            }
+        };
+        let is_retry = matches!(refused, Poll::Ready(Err(SendError::Retry(_))));
+        assert!(is_retry, "what waits is bounded: {refused:?}");
+        let mut receive = drain(reader);
+        receive(filled);
+        for accepted in accepted {
+            accepted.await.unwrap();
+            assert_eq!(receive(4), b"one\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_pipe_will_never_take_anything() {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let mut stdout = onto(writer);
+        for _ in 0..2 {
+            let result = stdout.send(payload("lost\n")).await;
+            assert!(matches!(result, Err(SendError::Reject(_))), "{result:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_behind_standard_output_may_heal() {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let result = onto(full).send(payload("later\n")).await;
+        assert!(matches!(result, Err(SendError::Retry(_))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_record_after_a_torn_one_begins_a_line() {
+        let (reader, writer) = pipe().unwrap();
+        let mut stdout = onto(writer);
+        let mut receive = drain(reader);
+        let mut first = payload("tor");
+        first.file_header = "header\n".into();
+        stdout.send(first.clone()).await.unwrap();
+        first.bytes = "whole\n".into();
+        stdout.send(first).await.unwrap();
+        assert_eq!(receive(17), b"header\ntor\nwhole\n");
+    }
+}

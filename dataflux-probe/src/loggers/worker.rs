@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 
 use super::{Acknowledgement, SendError};
 
+/// How many jobs may wait for the one at work.
+const WAITING: usize = 2;
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs jobs one after the other on a thread that begins with the first job, so that it has no privilege that was given
@@ -27,8 +30,8 @@ impl Worker {
         Self { name, jobs: None }
     }
 
-    /// Runs a job after those before it; the future resolves to its result. One job may wait for the one at work; what
-    /// comes beyond that is `Retry`.
+    /// Runs a job after those before it; the future resolves to its result. Only a few may wait, and there are more than
+    /// one only if nobody waits for their results any more: `Retry` beyond that.
     pub(super) fn run(
         &mut self,
         job: impl FnOnce() -> Result<(), SendError> + Send + 'static,
@@ -57,7 +60,7 @@ impl Worker {
                 Err(TrySendError::Disconnected(job)) => job,
             },
         };
-        let (sender, jobs) = sync_channel::<Job>(1);
+        let (sender, jobs) = sync_channel::<Job>(WAITING);
         thread::Builder::new()
             .name(self.name.to_owned())
             .spawn(move || jobs.into_iter().for_each(|job| job()))

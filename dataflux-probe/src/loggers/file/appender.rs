@@ -128,6 +128,15 @@ impl Current {
     }
 }
 
+impl Drop for Current {
+    /// Closing alone would leave the file locked for as long as a process that is being started has inherited it.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!("unlocking a file: {error}");
+        }
+    }
+}
+
 /// The name of a rolled file: `path.1` is the newest.
 pub(super) fn rolled(path: &Path, number: u16) -> PathBuf {
     let mut name = OsString::from(path);
