@@ -1,7 +1,11 @@
 //! Metadata readers: who this host is.
 
+mod addresses;
+mod agent;
 mod host;
+mod labels;
 mod os;
+mod processor;
 pub mod names;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +22,14 @@ pub trait MetadataReader: Send {
 }
 
 /// Every metadata reader, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn MetadataReader>] = &[&host::PLUGIN, &os::PLUGIN];
+pub const REGISTRY: &[&Plugin<dyn MetadataReader>] = &[
+    &addresses::PLUGIN,
+    &agent::PLUGIN,
+    &host::PLUGIN,
+    &labels::PLUGIN,
+    &os::PLUGIN,
+    &processor::PLUGIN,
+];
 
 /// A section of the facts that are known; the others leave no key behind.
 fn section<const N: usize, T: Into<Value>>(facts: [(&str, Option<T>); N]) -> Map<String, Value> {

@@ -1,28 +1,350 @@
 //! The names of entities by their ids, and the other way round, for the envelope's join.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::DirEntryExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::model::Entity;
+use crate::{
+    host_file::first_line,
+    model::{Entity, EntityKey, EntityKind},
+};
+
+/// How old names may be: renames are noticed after that.
+const MAX_AGE: Duration = Duration::from_secs(10);
+
+/// What is kept of each kind at most, far above what machines have; more have no names.
+const MAX_ENTITIES: usize = 16_384;
 
 /// Names of block devices and interfaces, as sysfs has them.
 #[derive(Debug)]
 pub struct Names {
-    sys: PathBuf,
+    devices: Table,
+    interfaces: Table,
+    /// When the tick began.
+    tick: Instant,
+    looked: Option<Instant>,
+    may_look: bool,
 }
 
 impl Names {
     /// Reads nothing yet. `sys` is the host's `/sys`.
     #[must_use]
     pub fn new(sys: PathBuf) -> Self {
-        Self { sys }
+        Self {
+            devices: Table::new(sys.join("dev/block"), device),
+            interfaces: Table::new(sys.join("class/net"), interface),
+            tick: Instant::now(),
+            looked: None,
+            may_look: true,
+        }
     }
 
     /// The id and the name of an entity, as far as they are known. Looks again at sysfs when the entity is unknown, at most
     /// once per call of [`Names::begin_tick`], and when what it knows is older than ten seconds.
-    pub fn resolve(&mut self, _entity: &Entity) -> (Option<u32>, Option<Arc<str>>) {
-        (None, None)
+    pub fn resolve(&mut self, entity: &Entity) -> (Option<u32>, Option<Arc<str>>) {
+        if entity.key == EntityKey::Other {
+            return (None, None);
+        }
+        let old = self
+            .looked
+            .is_none_or(|looked| self.tick.duration_since(looked) >= MAX_AGE);
+        if self.may_look && (old || !self.table(entity.kind).knows(&entity.key)) {
+            self.may_look = false;
+            self.looked = Some(self.tick);
+            self.devices.look();
+            self.interfaces.look();
+        }
+        self.table(entity.kind).resolve(&entity.key)
     }
 
     /// Allows one more look at sysfs.
-    pub fn begin_tick(&mut self) {}
+    pub fn begin_tick(&mut self) {
+        self.tick = Instant::now();
+        self.may_look = true;
+        self.devices.begin_tick();
+        self.interfaces.begin_tick();
+    }
+
+    fn table(&self, kind: EntityKind) -> &Table {
+        match kind {
+            EntityKind::Device => &self.devices,
+            EntityKind::Interface => &self.interfaces,
+        }
+    }
+}
+
+/// The id and the name of an entry of sysfs, if it is an entity.
+type Identify = fn(&Path) -> Option<(u32, Arc<str>)>;
+
+/// The entities of one folder of sysfs.
+#[derive(Debug)]
+struct Table {
+    folder: PathBuf,
+    identify: Identify,
+    /// By the entry's inode number and file name. Sysfs gives no number twice, so both together are a device or interface
+    /// that cannot have changed.
+    entries: HashMap<(u64, Arc<str>), (u32, Arc<str>)>,
+    present: Index,
+    /// Those that a look in this tick, and in the one before, did not find any more: readers may still find last values.
+    vanished: [Index; 2],
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    names: HashMap<u32, Arc<str>>,
+    ids: HashMap<Arc<str>, u32>,
+}
+
+impl Index {
+    fn insert(&mut self, id: u32, name: Arc<str>) {
+        self.names.insert(id, Arc::clone(&name));
+        self.ids.insert(name, id);
+    }
+}
+
+impl Table {
+    fn new(folder: PathBuf, identify: Identify) -> Self {
+        Self {
+            folder,
+            identify,
+            entries: HashMap::new(),
+            present: Index::default(),
+            vanished: Default::default(),
+        }
+    }
+
+    fn knows(&self, key: &EntityKey) -> bool {
+        match key {
+            EntityKey::Id(id) => self.present.names.contains_key(id),
+            EntityKey::Name(name) => self.present.ids.contains_key(name),
+            EntityKey::Other => true,
+        }
+    }
+
+    fn resolve(&self, key: &EntityKey) -> (Option<u32>, Option<Arc<str>>) {
+        let mut indexes = [&self.present].into_iter().chain(&self.vanished);
+        match key {
+            EntityKey::Id(id) => {
+                let name = indexes.find_map(|index| index.names.get(id));
+                (Some(*id), name.cloned())
+            }
+            EntityKey::Name(name) => {
+                let id = indexes.find_map(|index| index.ids.get(name));
+                (id.copied(), Some(Arc::clone(name)))
+            }
+            EntityKey::Other => (None, None),
+        }
+    }
+
+    /// Asks only about entries that are new, or were no entities at the last look. A folder that cannot be read has none.
+    fn look(&mut self) {
+        let mut before = std::mem::take(&mut self.entries);
+        let mut changed = false;
+        let listed = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in listed.take(MAX_ENTITIES) {
+            let key = (entry.ino(), entry.file_name().to_string_lossy().into());
+            if let Some((key, entity)) = before.remove_entry(&key) {
+                self.entries.insert(key, entity);
+            } else if let Some(entity) = (self.identify)(&entry.path()) {
+                self.entries.insert(key, entity);
+                changed = true;
+            }
+        }
+        if !changed && before.is_empty() {
+            return;
+        }
+        self.present = Index::default();
+        for (id, name) in self.entries.values() {
+            self.present.insert(*id, Arc::clone(name));
+        }
+        for (id, name) in before.into_values() {
+            self.vanished[0].insert(id, name);
+        }
+    }
+
+    fn begin_tick(&mut self) {
+        self.vanished.swap(0, 1);
+        self.vanished[0] = Index::default();
+    }
+}
+
+/// `/sys/dev/block/254:0` is a link whose last component is the name, with `!` where the name has a slash.
+fn device(link: &Path) -> Option<(u32, Arc<str>)> {
+    let (major, minor) = link.file_name()?.to_str()?.split_once(':')?;
+    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    let target = fs::read_link(link).ok()?;
+    let name = target.file_name()?.to_string_lossy().replace('!', "/");
+    (major < 1 << 12 && minor < 1 << 20).then(|| (major << 20 | minor, name.into()))
+}
+
+/// `/sys/class/net/eth0/ifindex`; the folder has files that are no interfaces.
+fn interface(folder: &Path) -> Option<(u32, Arc<str>)> {
+    let index = first_line(&folder.join("ifindex"))?.parse().ok()?;
+    Some((index, folder.file_name()?.to_string_lossy().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::plugin::testing::fixtures;
+
+    fn id(kind: EntityKind, id: u32) -> Entity {
+        let key = EntityKey::Id(id);
+        Entity { kind, key }
+    }
+
+    fn name(kind: EntityKind, name: &str) -> Entity {
+        let key = EntityKey::Name(name.into());
+        Entity { kind, key }
+    }
+
+    fn known(id: u32, name: &str) -> (Option<u32>, Option<Arc<str>>) {
+        (Some(id), Some(name.into()))
+    }
+
+    /// A folder like sysfs with interfaces; no inode number is ever used twice, for nothing is deleted.
+    struct Sysfs(tempfile::TempDir);
+
+    impl Sysfs {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir_all(folder.path().join("class/net")).unwrap();
+            fs::create_dir_all(folder.path().join("attic")).unwrap();
+            Self(folder)
+        }
+
+        fn names(&self) -> Names {
+            Names::new(self.0.path().to_owned())
+        }
+
+        fn add(&self, name: &str, index: u32) {
+            let folder = self.0.path().join("class/net").join(name);
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join("ifindex"), format!("{index}\n")).unwrap();
+        }
+
+        fn remove(&self, name: &str) {
+            let from = self.0.path().join("class/net").join(name);
+            let attic = self.0.path().join("attic");
+            fs::rename(
+                from,
+                attic.join(fs::read_dir(&attic).unwrap().count().to_string()),
+            )
+            .unwrap();
+        }
+    }
+
+    const NET: EntityKind = EntityKind::Interface;
+
+    #[test]
+    fn ids_and_names_find_each_other() {
+        let mut names = Names::new(fixtures().join("sys"));
+        let disk = EntityKind::Device;
+        assert_eq!(names.resolve(&id(disk, 254 << 20)), known(254 << 20, "vda"));
+        assert_eq!(
+            names.resolve(&name(disk, "vda1")),
+            known(254 << 20 | 1, "vda1")
+        );
+        assert_eq!(
+            names.resolve(&id(disk, 259 << 20 | 0xf_ffff)),
+            known(259 << 20 | 0xf_ffff, "nvme0n1")
+        );
+        assert_eq!(names.resolve(&id(NET, 2)), known(2, "eth0"));
+        assert_eq!(names.resolve(&name(NET, "lo")), known(1, "lo"));
+        assert_eq!(names.resolve(&id(NET, 9)), (Some(9), None));
+        assert_eq!(
+            names.resolve(&name(NET, "eth9")),
+            (None, Some("eth9".into()))
+        );
+        let other = Entity {
+            kind: NET,
+            key: EntityKey::Other,
+        };
+        assert_eq!(names.resolve(&other), (None, None));
+    }
+
+    #[test]
+    fn slashes_in_names_of_devices_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("104:0");
+        symlink("../../devices/pci/block/cciss!c0d0", &link).unwrap();
+        assert_eq!(device(&link), Some((104 << 20, "cciss/c0d0".into())));
+        let nonsense = folder.path().join("4096:0");
+        symlink("../../devices/block/x", &nonsense).unwrap();
+        assert_eq!(device(&nonsense), None);
+    }
+
+    #[test]
+    fn what_is_unknown_is_looked_for_once_in_a_tick() {
+        let sysfs = Sysfs::new();
+        sysfs.add("eth0", 2);
+        let mut names = sysfs.names();
+        assert_eq!(names.resolve(&id(NET, 2)), known(2, "eth0"));
+        sysfs.add("eth1", 3);
+        assert_eq!(
+            names.resolve(&id(NET, 3)),
+            (Some(3), None),
+            "it has looked in this tick"
+        );
+        names.begin_tick();
+        assert_eq!(names.resolve(&id(NET, 3)), known(3, "eth1"));
+    }
+
+    #[test]
+    fn a_rename_and_a_new_owner_of_a_name_are_noticed_once_it_is_old() {
+        let sysfs = Sysfs::new();
+        sysfs.add("eth0", 2);
+        let mut names = sysfs.names();
+        assert_eq!(names.resolve(&id(NET, 2)), known(2, "eth0"));
+        let net = sysfs.0.path().join("class/net");
+        fs::rename(net.join("eth0"), net.join("lan0")).unwrap();
+        sysfs.add("eth0", 5);
+        names.begin_tick();
+        assert_eq!(names.resolve(&id(NET, 2)), known(2, "eth0"), "not old yet");
+        names.begin_tick();
+        names.tick += MAX_AGE;
+        assert_eq!(names.resolve(&id(NET, 2)), known(2, "lan0"));
+        assert_eq!(names.resolve(&name(NET, "eth0")), known(5, "eth0"));
+    }
+
+    #[test]
+    fn what_vanished_is_known_for_one_more_tick() {
+        let sysfs = Sysfs::new();
+        sysfs.add("eth0", 2);
+        let mut names = sysfs.names();
+        assert_eq!(names.resolve(&id(NET, 2)), known(2, "eth0"));
+        sysfs.remove("eth0");
+        names.begin_tick();
+        assert_eq!(names.resolve(&id(NET, 9)), (Some(9), None), "makes it look");
+        assert_eq!(names.resolve(&id(NET, 2)), known(2, "eth0"));
+        names.begin_tick();
+        assert_eq!(names.resolve(&name(NET, "eth0")), known(2, "eth0"));
+        names.begin_tick();
+        assert_eq!(names.resolve(&id(NET, 2)), (Some(2), None));
+        sysfs.add("eth0", 3);
+        names.begin_tick();
+        assert_eq!(names.resolve(&name(NET, "eth0")), known(3, "eth0"));
+    }
+
+    #[test]
+    fn this_machine_s_names_are_those_of_its_own_files() {
+        let mut names = Names::new("/sys".into());
+        assert_eq!(names.resolve(&id(NET, 1)), known(1, "lo"));
+        for line in fs::read_to_string("/proc/diskstats").unwrap().lines() {
+            let words: Vec<_> = line.split_ascii_whitespace().collect();
+            let number: u32 =
+                words[0].parse::<u32>().unwrap() << 20 | words[1].parse::<u32>().unwrap();
+            assert_eq!(
+                names.resolve(&id(EntityKind::Device, number)),
+                known(number, words[2])
+            );
+        }
+    }
 }
