@@ -1,5 +1,6 @@
 //! Developer commands: `./x <command>`, or `cargo xtask <command>`.
 
+mod bench;
 mod build_ebpf;
 mod check;
 mod command;
@@ -26,6 +27,9 @@ enum Xtask {
     Test(test::Args),
     Check(check::Args),
     Docs(docs::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    BenchLoad(bench::load::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +42,8 @@ fn main() -> ExitCode {
             Xtask::Test(args) => test::main(&args),
             Xtask::Check(args) => check::main(&args),
             Xtask::Docs(args) => docs::main(&args),
+            Xtask::Bench(args) => bench::main(&args),
+            Xtask::BenchLoad(args) => bench::load::main(&args),
         }
     };
     match result {

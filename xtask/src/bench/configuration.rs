@@ -1,0 +1,74 @@
+//! The configurations that the bench runs the probe with.
+
+use std::{fmt::Write as _, path::Path};
+
+use dataflux_probe::{
+    config::{Config, Registries},
+    kernel::Kernel,
+    metadata,
+    metrics::{self, MetricReader},
+};
+
+/// Every reader, once a second, one combined envelope of JSON into a file.
+pub(super) fn everything(folder: &Path) -> String {
+    let mut sections = String::new();
+    for plugin in metrics::REGISTRY {
+        line(&mut sections, &format!("[metrics.{}]", plugin.name));
+    }
+    for plugin in metadata::REGISTRY {
+        line(&mut sections, &format!("[metadata.{}]", plugin.name));
+    }
+    with_output("", &sections, folder)
+}
+
+fn with_output(probe: &str, sections: &str, folder: &Path) -> String {
+    let mut text = String::from("[probe]\ninterval = \"1s\"\n");
+    text.push_str(probe);
+    text.push_str(sections);
+    line(&mut text, "[output.bench]");
+    line(&mut text, "formatter = \"json\"");
+    line(&mut text, "logger = \"file\"");
+    line(&mut text, "[output.bench.file]");
+    line(
+        &mut text,
+        &format!(
+            "path = {:?}",
+            folder.join("envelopes.jsonl").display().to_string()
+        ),
+    );
+    line(&mut text, "keep = 0");
+    text
+}
+
+fn line(text: &mut String, line: &str) {
+    writeln!(text, "{line}").expect("a string takes any text");
+}
+
+/// A kernel reader with its defaults, as the probe itself would build it for a host with this `/proc`, and what it attaches
+/// with.
+///
+/// # Errors
+/// There is no such reader.
+pub(super) fn build(
+    reader: &str,
+    folder: &Path,
+    proc: &Path,
+) -> anyhow::Result<(Box<dyn MetricReader>, Kernel)> {
+    let config = Config::parse(
+        Path::new("bench"),
+        with_output(
+            &format!("proc = {:?}\n", proc.display().to_string()),
+            &format!("[metrics.{reader}]\n"),
+            folder,
+        ),
+        Registries::BUILT_IN,
+    )?;
+    let kernel = Kernel::new(config.context.roots, config.context.counters);
+    let mut readers = config.readers;
+    anyhow::ensure!(
+        readers.len() == 1,
+        "one reader asked for, {} built",
+        readers.len()
+    );
+    Ok((readers.remove(0).reader, kernel))
+}

@@ -1,0 +1,162 @@
+//! `bench`: what the probe costs, under loads that the bench makes.
+//!
+//! Whatever it starts or attaches ends with it, however it ends: loads and the probe die with their parent, links with their
+//! descriptors, namespaces with their processes, and the loop device with its last user.
+
+mod configuration;
+mod kernel_objects;
+pub(crate) mod load;
+mod process;
+mod programs;
+mod report;
+mod running_probe;
+mod slowdown;
+mod statistics;
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+    time::Instant,
+};
+
+use anyhow::{Context as _, bail};
+use dataflux_probe::kernel::objects::OBJECTS;
+
+use crate::{
+    build_ebpf,
+    command::{self, say},
+    probe_binary::{self, Profile},
+    setup, workspace,
+};
+use report::{Machine, Report};
+use running_probe::Installation;
+
+/// Measure what the programs and the probe cost (root; some minutes)
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Measure one part only
+    #[arg(long, value_enum)]
+    only: Option<Part>,
+    /// Rounds of each comparison
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// Where the results go as JSON [default: target/bench.json]
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// Fail when a bar is missed
+    #[arg(long)]
+    strict: bool,
+}
+
+/// A part of the bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// ns per run of every program
+    Programs,
+    /// What loads lose to the running probe
+    Slowdown,
+    /// CPU, memory and start of the probe itself
+    Process,
+}
+
+/// Set for the second run of this command, after it was rebuilt with new kernel objects.
+const REBUILT: &str = "DATAFLUX_BENCH_REBUILT";
+
+pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the bench attaches kernel programs: run it as root");
+    }
+    build_ebpf::build(&setup::kernel_tools()?)?;
+    rebuild_if_outdated()?;
+    let program = probe_binary::build(Profile::Release)?;
+    let folder = workspace::root().join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+
+    let start = Instant::now();
+    let machine = machine()?;
+    if machine.load_average > 0.5 {
+        say(format_args!(
+            "the load average is {}: something else runs here, and the figures will scatter",
+            machine.load_average
+        ));
+    }
+    let probe = Installation::new(program, &folder)?;
+    let rounds = usize::from(args.rounds);
+    let wants = |part: Part| args.only.is_none_or(|only| only == part);
+    let programs = wants(Part::Programs).then(|| programs::measure(rounds, &folder));
+    let slowdown = wants(Part::Slowdown).then(|| slowdown::measure(rounds, &probe, &folder));
+    let process = wants(Part::Process).then(|| process::measure(&probe));
+    let report = Report {
+        machine,
+        rounds,
+        programs: programs.transpose()?.unwrap_or_default(),
+        slowdown: slowdown.transpose()?.unwrap_or_default(),
+        process: process.transpose()?.unwrap_or_default(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    publish(&report, args.json.as_deref())?;
+    match report.missed().len() {
+        missed if missed > 0 && args.strict => bail!("{missed} bars missed"),
+        _ => Ok(()),
+    }
+}
+
+/// Prints the table and writes the JSON.
+fn publish(report: &Report, path: Option<&Path>) -> anyhow::Result<()> {
+    let default = workspace::root().join("target/bench.json");
+    let path = path.unwrap_or(&default);
+    let mut json = serde_json::to_vec_pretty(report).context("writing the results as JSON")?;
+    json.push(b'\n');
+    fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", report.table()).context("printing the table")?;
+    writeln!(out, "as JSON: {}", path.display()).context("printing the table")
+}
+
+/// This program carries the kernel objects that were there when it was built. If they have changed since, cargo builds it
+/// again and this process becomes the new one.
+fn rebuild_if_outdated() -> anyhow::Result<()> {
+    let folder = workspace::objects();
+    let current = OBJECTS.iter().all(|(name, embedded)| {
+        fs::read(folder.join(format!("{name}.o"))).is_ok_and(|built| built == *embedded)
+    });
+    if current && !OBJECTS.is_empty() {
+        return Ok(());
+    }
+    if std::env::var_os(REBUILT).is_some() {
+        bail!(
+            "cargo does not build this command with the kernel objects in {}",
+            folder.display()
+        );
+    }
+    say("building this command again, with the new kernel objects");
+    let error = command::cargo("run")
+        .args(["--quiet", "--package", "xtask", "--"])
+        .args(std::env::args_os().skip(1))
+        .env(REBUILT, "1")
+        .exec();
+    Err(error).context("running cargo")
+}
+
+fn machine() -> anyhow::Result<Machine> {
+    let read = |path: &str| fs::read_to_string(path).with_context(|| path.to_owned());
+    let load = read("/proc/loadavg")?;
+    let processors = read("/proc/cpuinfo")?;
+    let model = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or(std::env::consts::ARCH, |(_, model)| model);
+    Ok(Machine {
+        kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        processor: model.to_owned(),
+        cpus: available_parallelism()?.get(),
+        load_average: load
+            .split(' ')
+            .next()
+            .and_then(|first| first.parse().ok())
+            .context("/proc/loadavg")?,
+    })
+}

@@ -1,0 +1,161 @@
+//! The real probe as a process of its own.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+
+use super::{configuration, kernel_objects};
+
+/// How long the probe may take to attach everything.
+const START: Duration = Duration::from_secs(20);
+/// For how long nothing more must attach before everything counts as attached.
+const SETTLED: Duration = Duration::from_millis(200);
+/// How long the probe may take to stop after SIGTERM.
+const STOP: Duration = Duration::from_secs(10);
+
+/// The probe's program, and the configuration that runs everything.
+#[derive(Debug, Clone)]
+pub(super) struct Installation {
+    pub(super) program: PathBuf,
+    config: PathBuf,
+    diagnostics: PathBuf,
+}
+
+/// A running probe. Killed when dropped.
+#[derive(Debug)]
+pub(super) struct RunningProbe {
+    process: Child,
+    /// Its folder in `/proc`.
+    pub(super) folder: PathBuf,
+    /// Right before it was started.
+    pub(super) started: Instant,
+    diagnostics: PathBuf,
+}
+
+impl Installation {
+    /// Writes the configuration into `folder`, where the probe's output goes too.
+    pub(super) fn new(program: PathBuf, folder: &Path) -> anyhow::Result<Self> {
+        let config = folder.join("probe.toml");
+        fs::write(&config, configuration::everything(folder))
+            .with_context(|| format!("writing {}", config.display()))?;
+        Ok(Self {
+            program,
+            config,
+            diagnostics: folder.join("probe.stderr"),
+        })
+    }
+
+    /// Starts the probe and does not wait for it.
+    pub(super) fn start(&self) -> anyhow::Result<RunningProbe> {
+        let diagnostics = File::create(&self.diagnostics)
+            .with_context(|| format!("creating {}", self.diagnostics.display()))?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(diagnostics);
+        // SAFETY: the closure makes one system call and neither allocates nor locks.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let started = Instant::now();
+        let process = command
+            .spawn()
+            .with_context(|| format!("running {}", self.program.display()))?;
+        Ok(RunningProbe {
+            folder: PathBuf::from(format!("/proc/{}", process.id())),
+            process,
+            started,
+            diagnostics: self.diagnostics.clone(),
+        })
+    }
+
+    /// Starts the probe and waits until nothing more attaches.
+    pub(super) fn start_and_settle(&self) -> anyhow::Result<RunningProbe> {
+        let mut probe = self.start()?;
+        let (mut attached, mut since) = (0, Instant::now());
+        while attached == 0 || since.elapsed() < SETTLED {
+            sleep(Duration::from_millis(10));
+            let now = probe.count_links()?;
+            if now != attached {
+                (attached, since) = (now, Instant::now());
+            }
+        }
+        Ok(probe)
+    }
+}
+
+impl RunningProbe {
+    /// How many programs it has attached.
+    ///
+    /// # Errors
+    /// It has ended, or takes too long to attach any.
+    pub(super) fn count_links(&mut self) -> anyhow::Result<usize> {
+        if let Some(status) = self.process.try_wait()? {
+            anyhow::bail!("the probe ended: {status}\n{}", self.said());
+        }
+        let attached = kernel_objects::count_links(&self.folder)?;
+        anyhow::ensure!(
+            attached > 0 || self.started.elapsed() < START,
+            "the probe attached nothing within {START:?}\n{}",
+            self.said()
+        );
+        Ok(attached)
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    /// Stops it as a service manager would.
+    ///
+    /// # Errors
+    /// It does not stop, or does not end well.
+    pub(super) fn stop(mut self) -> anyhow::Result<()> {
+        kill_process(self.pid(), Signal::TERM).context("stopping the probe")?;
+        let asked = Instant::now();
+        let status = loop {
+            if let Some(status) = self.process.try_wait()? {
+                break status;
+            }
+            anyhow::ensure!(
+                asked.elapsed() < STOP,
+                "the probe did not stop within {STOP:?}\n{}",
+                self.said()
+            );
+            sleep(Duration::from_millis(2));
+        };
+        anyhow::ensure!(
+            status.success(),
+            "the probe ended: {status}\n{}",
+            self.said()
+        );
+        Ok(())
+    }
+
+    /// The last lines it wrote to standard error.
+    fn said(&self) -> String {
+        let text = fs::read_to_string(&self.diagnostics).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+}
+
+impl Drop for RunningProbe {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
