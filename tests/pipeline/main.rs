@@ -2,5 +2,11 @@
 
 mod commands;
 mod config_errors;
+mod grid;
+mod outputs;
 mod registry;
+mod restart;
+mod rolling;
+mod roots;
+mod shutdown;
 mod tidy;

@@ -4,7 +4,7 @@ use std::{
     env, fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -110,21 +110,31 @@ impl Probe {
     /// # Panics
     /// It cannot be started.
     pub fn restart(&mut self) {
+        self.restart_into(Stdio::null());
+    }
+
+    /// As [`Probe::restart`], with a standard output. Gives the reading end if that is piped.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn restart_into(&mut self, stdout: Stdio) -> Option<ChildStdout> {
         let diagnostics = fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("diagnostics"))
             .expect("the folder is writable");
-        let child = Command::new(binary())
+        let mut child = Command::new(binary())
             .arg("--config")
             .arg(self.path("probe.toml"))
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(diagnostics)
             .spawn()
             .expect("the probe starts");
+        let stdout = child.stdout.take();
         self.child = Some(child);
+        stdout
     }
 
     /// A file in its folder.

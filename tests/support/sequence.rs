@@ -35,6 +35,17 @@ pub fn envelopes(file: &Path) -> Vec<Value> {
         .collect()
 }
 
+/// The series of a metric in an envelope; empty if it is not there.
+#[must_use]
+pub fn series(envelope: &Value, metric: &str) -> Vec<Value> {
+    let sources = envelope["sources"].as_array().into_iter().flatten();
+    sources
+        .flat_map(|source| source["metrics"].as_array().into_iter().flatten())
+        .filter(|found| found["name"] == metric)
+        .flat_map(|found| found["series"].as_array().cloned().unwrap_or_default())
+        .collect()
+}
+
 /// What came of one stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Stream {

@@ -1,6 +1,6 @@
 //! Running with a configuration until a signal: everything is attached and opened before the async runtime starts.
 
-use std::{path::Path, pin::pin};
+use std::{io, path::Path, pin::pin};
 
 use anyhow::Context as _;
 use tokio::{
@@ -13,12 +13,16 @@ use super::start;
 use crate::{
     config::{Config, Registries},
     metadata::names::Names,
-    pipeline::{Output, Pipeline},
+    pipeline::{
+        Output, Pipeline,
+        state::{self, Lock},
+    },
 };
 
 /// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
 pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let config = Config::load(path, Registries::BUILT_IN)?;
+    let lock = config.state_dir.as_deref().map(lock).transpose()?.flatten();
     let mut readers = config.readers;
     let mut outputs = config.outputs;
     start::attach(&mut readers, &config.context);
@@ -30,7 +34,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
         outputs,
         names: Names::new(config.context.roots.sys),
         counters: config.context.counters,
-        state_dir: None,
+        state_dir: config.state_dir.filter(|_| lock.is_some()),
         drain_limit: config.drain,
     };
     let runtime = runtime::Builder::new_current_thread()
@@ -40,7 +44,23 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let ended = runtime.block_on(until_stopped(pipeline));
     // A reader that hangs must not keep the process.
     runtime.shutdown_background();
+    drop(lock);
     ended
+}
+
+/// Takes the state folder. Without one that can be used the probe measures all the same; only another probe in it stops the
+/// start.
+fn lock(state_dir: &Path) -> anyhow::Result<Option<Lock>> {
+    match state::lock(state_dir) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if error.root_cause().is::<io::Error>() => {
+            tracing::warn!(
+                "{error:#}; running without, so the next start cannot say what it follows"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// What does not open now is tried again by the pipeline.
@@ -102,7 +122,7 @@ struct Ending {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -1,0 +1,134 @@
+//! What a start knows of the one before it.
+
+use dataflux_tests::{
+    probe::{self, Probe, until},
+    sequence::{account, envelopes},
+};
+use serde_json::Value;
+
+const CONFIG: &str = "
+[probe]
+interval = '100ms'
+state_dir = 'DIR/state'
+[metrics.memory]
+[output.main]
+formatter = 'json'
+logger = 'file'
+file.path = 'DIR/envelopes'
+";
+
+/// The envelopes of the last start, once there are some.
+fn of_a_new_stream(probe: &Probe, known: &[String]) -> (String, Vec<Value>) {
+    until("envelopes of a new stream", || {
+        let id = |envelope: &Value| {
+            envelope["stream"]["id"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let all = envelopes(&probe.path("envelopes"));
+        let new = all.last().map(id).filter(|id| !known.contains(id))?;
+        let own: Vec<_> = all
+            .into_iter()
+            .filter(|envelope| id(envelope) == new)
+            .collect();
+        (own.len() > 3).then_some((new, own))
+    })
+}
+
+/// Scenario: a start, a stop by SIGTERM, a start, SIGKILL, a start.
+/// Guarantees: the first envelope of a stream, and no other, names the stream before it; after a stop by its last number and
+/// time exactly, after a kill by a number that it had at least.
+#[test]
+fn a_stream_names_the_one_before_it() {
+    let mut probe = Probe::start(CONFIG);
+    let (first, own) = of_a_new_stream(&probe, &[]);
+    assert!(
+        own.iter()
+            .all(|envelope| envelope["stream"].get("previous").is_none()),
+        "{own:?}"
+    );
+    probe.stop();
+    let last = envelopes(&probe.path("envelopes"))
+        .pop()
+        .expect("there are some");
+
+    probe.restart();
+    let (second, own) = of_a_new_stream(&probe, std::slice::from_ref(&first));
+    let previous = &own[0]["stream"]["previous"];
+    assert_eq!(previous["id"], *first);
+    assert_eq!(previous["last"], last["stream"]["last"]);
+    assert_eq!(previous["stop_time"], last["stop_time"]);
+    assert_eq!(previous["gaps"], Value::Array(Vec::new()));
+    assert!(
+        own[1..]
+            .iter()
+            .all(|envelope| envelope["stream"].get("previous").is_none()),
+        "{own:?}"
+    );
+    until("the state of this stream", || {
+        let state = std::fs::read_to_string(probe.path("state/streams.json")).ok()?;
+        state.contains(&second).then_some(())
+    });
+    probe.kill();
+    let streams =
+        account(&envelopes(&probe.path("envelopes"))).unwrap_or_else(|error| panic!("{error}"));
+
+    probe.restart();
+    let (_, own) = of_a_new_stream(&probe, &[first, second.clone()]);
+    let previous = &own[0]["stream"]["previous"];
+    assert_eq!(previous["id"], *second);
+    let last = previous["last"].as_u64().expect("a number");
+    // A number may be kept before its envelope is delivered, never long after.
+    assert!(
+        (1..=streams[&second].last() + 1).contains(&last),
+        "{last} of {streams:?}"
+    );
+}
+
+/// Scenario: a second probe with a state folder in use, and one whose state folder cannot be.
+/// Guarantees: the first ends with 1 and says why, and writes nothing; the other one runs without.
+#[test]
+fn a_state_folder_in_use_stops_the_start_and_an_impossible_one_does_not() {
+    let running = Probe::start(CONFIG);
+    of_a_new_stream(&running, &[]);
+    let folder = running.path("state").display().to_string();
+    let mut second = Probe::start(&CONFIG.replace("DIR/state", &folder));
+    let ended = second.wait();
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.diagnostics);
+    assert!(
+        ended.diagnostics.contains("in use"),
+        "{}",
+        ended.diagnostics
+    );
+    assert!(!second.path("envelopes").exists());
+
+    let mut third = Probe::start(&CONFIG.replace("DIR/state", "/proc/no/such/folder"));
+    of_a_new_stream(&third, &[]);
+    let ended = third.stop();
+    assert!(
+        ended.diagnostics.contains("/proc/no/such/folder"),
+        "{}",
+        ended.diagnostics
+    );
+}
+
+/// Scenario: the same text as a file and as an argument of `check`, twice.
+/// Guarantees: the configuration's hash in the `agent` section is that of the text: the same after a restart, another one
+/// for another text.
+#[test]
+fn the_agent_section_has_the_hash_of_the_configuration() {
+    let hash = |text: &str| {
+        let probe = Probe::prepare(text);
+        let path = probe.path("probe.toml").display().to_string();
+        let output = probe::run(&[
+            "once", "--window", "10ms", "--format", "json", "--config", &path,
+        ]);
+        let envelope: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
+        envelope["header"]["agent"]["config_hash"].clone()
+    };
+    let text = "[metadata.agent]\n[output.a]\nformatter = 'json'\nlogger = 'stdout'\n";
+    assert!(hash(text).is_string());
+    assert_eq!(hash(text), hash(text));
+    assert_ne!(hash(text), hash(&format!("{text}\n")));
+}
