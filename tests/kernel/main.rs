@@ -1,4 +1,8 @@
 //! Real programs on the running kernel, against independent counters. Needs root.
+#![expect(
+    clippy::print_stdout,
+    reason = "the tests say what they measured, repeated or skipped"
+)]
 
 mod block_io;
 mod harness;

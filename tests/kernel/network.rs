@@ -3,14 +3,18 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _},
     process::Command,
     thread,
     time::Duration,
 };
 
+use dataflux_common::limits;
 use dataflux_probe::model::{Entity, EntityKey, EntityKind};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    net::{AddressFamily, SocketType},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 use crate::harness::{Attached, Totals, machine};
 
@@ -101,6 +105,174 @@ fn a_closed_port_is_a_reason_to_drop() {
     thread::sleep(Duration::from_millis(50));
     let rise = dropped(reader.read()) - first;
     assert!(rise >= DATAGRAMS, "{rise} drops for {DATAGRAMS} datagrams");
+}
+
+/// Scenario: two interfaces whose indexes are equal modulo the number of places; then the first one is removed.
+/// Guarantees: the second one counts among the others, not into the first one's series; what the first one counted is read
+/// to its end, its series ends, and its place is free for the second one.
+#[test]
+fn a_place_belongs_to_one_interface_until_it_is_gone() {
+    const PLACES: u32 = limits::INTERFACES as u32;
+    const FRAMES: u64 = 23;
+    let Some(_machine) = machine() else { return };
+    let low = free_index();
+    let mut first = Lone::new(low);
+    let second = Lone::new(low + PLACES);
+    let mut reader = Attached::new("network", "");
+    let sent = |totals: &Totals, key: EntityKey| {
+        let entity = Entity {
+            kind: EntityKind::Interface,
+            key,
+        };
+        totals.counter("network.packets", Some(&entity), &["sent"])
+    };
+    first.send(FRAMES);
+    second.send(FRAMES);
+    let both = reader.read();
+    assert_eq!(sent(&both, EntityKey::Id(first.index)), FRAMES);
+    assert_eq!(
+        sent(&both, EntityKey::Id(second.index)),
+        0,
+        "the place is taken"
+    );
+    assert!(
+        sent(&both, EntityKey::Other) >= FRAMES,
+        "counted among the others"
+    );
+
+    first.send(1);
+    first.delete();
+    let last = reader.read();
+    assert_eq!(
+        sent(&last, EntityKey::Id(first.index)),
+        FRAMES + 1,
+        "read to its end"
+    );
+    second.send(FRAMES);
+    let after = reader.read();
+    assert_eq!(
+        sent(&after, EntityKey::Id(first.index)),
+        0,
+        "a series that has ended"
+    );
+    assert_eq!(
+        sent(&after, EntityKey::Id(second.index)),
+        FRAMES,
+        "the place is free again"
+    );
+}
+
+/// An interface index that is not in use, nor the one that would share its place, and whose place is not that of the others.
+fn free_index() -> u32 {
+    let indexes: Vec<u32> = fs::read_dir("/sys/class/net")
+        .expect("/sys/class/net")
+        .flatten()
+        .filter_map(|entry| {
+            fs::read_to_string(entry.path().join("ifindex"))
+                .ok()?
+                .trim()
+                .parse()
+                .ok()
+        })
+        .collect();
+    let places = limits::INTERFACES as u32;
+    let free = |index: &u32| {
+        let place = index % places;
+        place as usize != limits::OTHER_INTERFACE
+            && indexes.iter().all(|used| used % places != place)
+    };
+    (7_000..7_000 + places).find(free).expect("a place is free")
+}
+
+/// An interface that carries nothing but what is sent on it; gone when dropped. Its peer shares the place of the others.
+struct Lone {
+    name: String,
+    index: u32,
+}
+
+impl Lone {
+    fn new(index: u32) -> Self {
+        let lone = Self {
+            name: format!("dfpl{index}"),
+            index,
+        };
+        let peer = format!("dfpp{index}");
+        let places = limits::INTERFACES as u32;
+        let peer_index = index * places + limits::OTHER_INTERFACE as u32;
+        let (index, peer_index) = (index.to_string(), peer_index.to_string());
+        ip(&[
+            "link",
+            "add",
+            &lone.name,
+            "index",
+            &index,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &peer,
+            "index",
+            &peer_index,
+        ]);
+        for end in [&lone.name, &peer] {
+            fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1")
+                .expect("switching IPv6 off");
+            ip(&["link", "set", end, "up"]);
+        }
+        lone
+    }
+
+    /// Sends frames of an experimental Ethernet type, which nobody answers.
+    fn send(&self, frames: u64) {
+        const EXPERIMENTAL: u16 = 0x88b5;
+        let socket = rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, None)
+            .expect("a packet socket");
+        let mut frame = [0xff; 60];
+        frame[12..14].copy_from_slice(&EXPERIMENTAL.to_be_bytes());
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as u16,
+            sll_protocol: EXPERIMENTAL.to_be(),
+            sll_ifindex: self.index as i32,
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 6,
+            sll_addr: [0xff; 8],
+        };
+        for _ in 0..frames {
+            // SAFETY: the buffers are valid for the lengths that go with them.
+            let sent = unsafe {
+                libc::sendto(
+                    socket.as_raw_fd(),
+                    frame.as_ptr().cast(),
+                    frame.len(),
+                    0,
+                    (&raw const address).cast(),
+                    size_of_val(&address) as u32,
+                )
+            };
+            assert_eq!(sent, frame.len() as isize, "sending on {}", self.name);
+        }
+    }
+
+    fn delete(&mut self) {
+        ip(&["link", "delete", &self.name]);
+        self.name.clear();
+    }
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        if !self.name.is_empty() {
+            let deleted = Command::new("ip")
+                .args(["link", "delete", &self.name])
+                .status();
+            assert!(
+                deleted.is_ok_and(|status| status.success()) || thread::panicking(),
+                "deleting {}",
+                self.name
+            );
+        }
+    }
 }
 
 /// Sends datagrams both ways, each received before the next one leaves.
