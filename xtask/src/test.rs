@@ -1,7 +1,4 @@
 //! `test`: the set-up of `run`, then every test, and one summary.
-//!
-//! Kernel tests are `#[ignore]`d, so that a plain `cargo test` passes without root and without kernel objects. Here they
-//! run when this is root, one after the other: each counts what the whole machine does.
 
 use std::{
     fmt,
@@ -21,37 +18,32 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
+/// Tells the kernel tests that their objects were built, so that one that cannot run as root is a failure.
+const KERNEL_TESTS: (&str, &str) = ("DATAFLUX_KERNEL_TESTS", "required");
+
 pub(crate) fn main(_args: &Args) -> anyhow::Result<()> {
     build_ebpf::build(&setup::kernel_tools()?)?;
-    let workspace = run(command::cargo("test").args(["--workspace", "--no-fail-fast"]))?;
-    let kernel_tests = kernel_tests()?;
-    let kernel = if rustix::process::geteuid().is_root() {
-        Some(run(kernel_test_target().args([
-            "--",
-            "--ignored",
-            "--test-threads=1",
-        ]))?)
-    } else {
-        for name in &kernel_tests {
+    let mut tests = command::cargo("test");
+    tests
+        .args(["--workspace", "--no-fail-fast"])
+        .env(KERNEL_TESTS.0, KERNEL_TESTS.1);
+    let mut outcome = run(&mut tests)?;
+    say("");
+    if !rustix::process::geteuid().is_root() {
+        // Each returned at once.
+        for name in kernel_tests()? {
             say(format_args!("skipped, needs root: {name}"));
+            outcome.counts.skip_one();
         }
-        None
-    };
-    say(format_args!(
-        "\nwithout root:  {}\nkernel tests:  {}",
-        workspace.counts.without_ignored(kernel_tests.len()),
-        match &kernel {
-            Some(kernel) => kernel.counts.to_string(),
-            None => format!("{} skipped: they need root", kernel_tests.len()),
-        }
-    ));
-    if workspace.failed || kernel.is_some_and(|kernel| kernel.failed) {
+    }
+    say(format_args!("all tests: {}", outcome.counts));
+    if outcome.failed {
         bail!("tests failed");
     }
     Ok(())
 }
 
-/// What one `cargo test` came to.
+/// What `cargo test` came to.
 struct Outcome {
     counts: Counts,
     /// A test failed, or did not compile.
@@ -64,67 +56,64 @@ struct Counts {
     passed: usize,
     failed: usize,
     ignored: usize,
+    skipped: usize,
 }
 
 impl Counts {
     /// Adds a line like `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; other lines change nothing.
     fn add(&mut self, line: &str) {
-        let Some(result) = line.strip_prefix("test result: ") else {
+        let Some((_, counts)) = line
+            .strip_prefix("test result: ")
+            .and_then(|result| result.split_once(". "))
+        else {
             return;
         };
-        let count = |what: &str| {
-            let words: Vec<_> = result
-                .split([' ', ';'])
-                .filter(|word| !word.is_empty())
-                .collect();
-            words
-                .windows(2)
-                .find_map(|pair| {
-                    if pair[1] == what {
-                        pair[0].parse::<usize>().ok()
-                    } else {
-                        None
-                    }
-                })
-                .unwrap_or(0)
-        };
-        self.passed += count("passed");
-        self.failed += count("failed");
-        self.ignored += count("ignored");
+        for part in counts.split("; ") {
+            let Some((number, what)) = part.split_once(' ') else {
+                continue;
+            };
+            let sum = match what {
+                "passed" => &mut self.passed,
+                "failed" => &mut self.failed,
+                "ignored" => &mut self.ignored,
+                _ => continue,
+            };
+            *sum += number.parse::<usize>().unwrap_or(0);
+        }
     }
 
-    /// Without tests that another run stands for.
-    fn without_ignored(mut self, others: usize) -> Self {
-        self.ignored = self.ignored.saturating_sub(others);
-        self
+    /// A test that passed because it could not run.
+    fn skip_one(&mut self) {
+        self.passed = self.passed.saturating_sub(1);
+        self.skipped += 1;
     }
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            ignored,
+            skipped,
+        } = self;
         write!(
             out,
-            "{} passed, {} failed, {} ignored",
-            self.passed, self.failed, self.ignored
+            "{passed} passed, {failed} failed, {ignored} ignored, {skipped} skipped"
         )
     }
 }
 
 /// The names of the kernel tests.
 fn kernel_tests() -> anyhow::Result<Vec<String>> {
-    let list = command::read(kernel_test_target().args(["--quiet", "--", "--list", "--ignored"]))?;
-    Ok(list
+    // Of the whole workspace, so that its crates have the same features and are not built again.
+    let mut list = command::cargo("test");
+    list.args(["--workspace", "--test", "kernel", "--quiet", "--", "--list"]);
+    Ok(command::read(&mut list)?
         .lines()
         .filter_map(|line| line.strip_suffix(": test"))
         .map(str::to_owned)
         .collect())
-}
-
-/// The kernel tests alone, with the crates' features as the whole workspace needs them, so that nothing is built twice.
-fn kernel_test_target() -> Command {
-    let mut command = command::cargo("test");
-    command.args(["--workspace", "--test", "kernel"]);
-    command
 }
 
 /// Runs tests, shows what they print, and counts.
@@ -167,13 +156,10 @@ mod tests {
         ] {
             counts.add(line);
         }
+        counts.skip_one();
         assert_eq!(
-            counts,
-            Counts {
-                passed: 4,
-                failed: 2,
-                ignored: 1
-            }
+            counts.to_string(),
+            "3 passed, 2 failed, 1 ignored, 1 skipped"
         );
     }
 }
