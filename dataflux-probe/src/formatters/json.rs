@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
-use super::{Formatter, by_metric, identity, previous, rfc3339::Rfc3339};
+use super::{Formatter, by_metric, identity, rfc3339::Rfc3339};
 use crate::{
     histogram::SCHEME,
     model::{
@@ -109,12 +109,16 @@ impl<'a> Record<'a> {
                 part: numbered.part.part,
                 parts: numbered.part.parts,
                 gaps: &numbered.gaps,
-                previous: previous(numbered).map(|previous| PreviousView {
-                    id: &previous.id,
-                    last: previous.last,
-                    stop_time: Rfc3339(previous.stop_time),
-                    gaps: &previous.gaps,
-                }),
+                previous: numbered
+                    .stream
+                    .previous
+                    .as_ref()
+                    .map(|previous| PreviousView {
+                        id: &previous.id,
+                        last: previous.last,
+                        stop_time: Rfc3339(previous.stop_time),
+                        gaps: &previous.gaps,
+                    }),
             },
             header: &envelope.metadata.sections,
             start_time: Rfc3339(start),

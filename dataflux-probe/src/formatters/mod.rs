@@ -11,7 +11,7 @@ mod text;
 use std::ptr;
 
 use crate::{
-    model::{Entity, EntityKey, Metric, MetricDef, Numbered, Previous, WallTime},
+    model::{Entity, EntityKey, Metric, MetricDef, Numbered, WallTime},
     plugin::Plugin,
 };
 
@@ -36,13 +36,6 @@ pub trait Formatter: Send + Sync {
 
 /// Every formatter, alphabetical. Add yours here.
 pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[&json::PLUGIN, &text::PLUGIN];
-
-/// The stream before this one, which stands in the envelope that covers number 1 or names it lost, so that it reaches
-/// the consumer with the first envelope that does.
-fn previous(numbered: &Numbered) -> Option<&Previous> {
-    let first = *numbered.range.start() == 1 || numbered.gaps.iter().any(|gap| gap.first == 1);
-    numbered.stream.previous.as_ref().filter(|_| first)
-}
 
 /// The series of each metric, metrics in the order of their first series.
 fn by_metric(metrics: &[Metric]) -> Vec<(&'static MetricDef, Vec<&Metric>)> {

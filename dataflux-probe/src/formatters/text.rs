@@ -162,12 +162,13 @@ fn write_notes(source: &Source, envelope: &Envelope, out: &mut Vec<u8>) -> io::R
     if source.health.status != Status::Ok {
         writeln!(out, "  {}", clean(&source.health.to_string()))?;
     }
-    let (length, covered) = (source.window.duration, source.covered);
-    if length != envelope.window.duration {
-        writeln!(out, "  window: {}", time(length))?;
+    // What reads the same to the third digit is the same to people.
+    let length = time(source.window.duration);
+    if length != time(envelope.window.duration) {
+        writeln!(out, "  window: {length}")?;
     }
-    if covered != length && !covered.is_zero() {
-        writeln!(out, "  covered: {} of it", time(covered))?;
+    if time(source.covered) != length && !source.covered.is_zero() {
+        writeln!(out, "  covered: {} of it", time(source.covered))?;
     }
     if source.lost > 0 {
         writeln!(out, "  lost: {} events", source.lost)?;

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use super::{clean, scale::time};
 use crate::{
-    formatters::{previous, rfc3339::Rfc3339},
+    formatters::rfc3339::Rfc3339,
     model::{Gap, Numbered, WallTime, Window},
 };
 
@@ -60,7 +60,7 @@ pub(super) fn write(numbered: &Numbered, out: &mut Vec<u8>) -> io::Result<()> {
     if !numbered.gaps.is_empty() {
         writeln!(out, "  lost: {}", gaps(&numbered.gaps))?;
     }
-    if let Some(previous) = previous(numbered) {
+    if let Some(previous) = &numbered.stream.previous {
         let (date, stop) = date_and_time(previous.stop_time);
         let id = clean(&previous.id);
         write!(
