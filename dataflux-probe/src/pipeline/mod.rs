@@ -17,6 +17,8 @@ mod split;
 mod backoff;
 mod random;
 pub mod state;
+#[cfg(test)]
+mod fakes;
 pub mod counters;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

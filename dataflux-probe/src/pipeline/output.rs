@@ -141,8 +141,9 @@ impl Delivery {
                     if changed.is_err() {
                         break;
                     }
-                    // The last chance is worth an attempt at once.
+                    // The last chance is worth attempts at once and in quick succession.
                     self.retry_at = None;
+                    self.backoff.reset();
                 }
             }
         }
@@ -431,3 +432,6 @@ async fn until(time: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
