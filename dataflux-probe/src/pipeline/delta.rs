@@ -238,3 +238,6 @@ fn gauge(value: f64) -> Value {
         max: value,
     }
 }
+
+#[cfg(test)]
+mod tests;

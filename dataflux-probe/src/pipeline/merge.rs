@@ -150,3 +150,6 @@ fn add(a: &Buckets, b: &Buckets) -> Buckets {
         counts,
     }
 }
+
+#[cfg(test)]
+mod tests;

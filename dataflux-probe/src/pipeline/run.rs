@@ -256,3 +256,6 @@ impl Outputs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
