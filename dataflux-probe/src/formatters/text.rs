@@ -9,6 +9,7 @@ mod scale;
 use std::{
     borrow::Cow,
     io::{self, Write as _},
+    time::Duration,
 };
 
 use dataflux_common::histogram::highest;
@@ -162,12 +163,11 @@ fn write_notes(source: &Source, envelope: &Envelope, out: &mut Vec<u8>) -> io::R
     if source.health.status != Status::Ok {
         writeln!(out, "  {}", clean(&source.health.to_string()))?;
     }
-    // What reads the same to the third digit is the same to people.
-    let length = time(source.window.duration);
-    if length != time(envelope.window.duration) {
-        writeln!(out, "  window: {length}")?;
+    let length = source.window.duration;
+    if differ(length, envelope.window.duration) {
+        writeln!(out, "  window: {}", time(length))?;
     }
-    if time(source.covered) != length && !source.covered.is_zero() {
+    if differ(source.covered, length) && !source.covered.is_zero() {
         writeln!(out, "  covered: {} of it", time(source.covered))?;
     }
     if source.lost > 0 {
@@ -178,6 +178,11 @@ fn write_notes(source: &Source, envelope: &Envelope, out: &mut Vec<u8>) -> io::R
         writeln!(out, "  unsupported: {}", names.join(", "))?;
     }
     Ok(())
+}
+
+/// By more than 2 %: readers are read one after the other, so their windows are never quite the same.
+fn differ(a: Duration, b: Duration) -> bool {
+    a.abs_diff(b) > a.max(b) / 50
 }
 
 /// The columns after a row's name. `seconds` is the time that the value stands for.

@@ -36,10 +36,11 @@ pub(super) fn time(duration: Duration) -> String {
     amount(Unit::Nanoseconds, duration.as_secs_f64() * 1e9)
 }
 
-/// Divides until the number is below the base or the units end.
+/// Divides until the number is below the base, or the units end.
 fn scale(value: f64, base: f64, units: &[&str]) -> String {
     let (mut value, mut unit) = (value, 0);
-    while value.is_finite() && value.abs() >= base && unit + 1 < units.len() {
+    // What would be rounded up to the base belongs to the next unit.
+    while value.is_finite() && value.abs() >= base - 0.5 && unit + 1 < units.len() {
         value /= base;
         unit += 1;
     }
@@ -76,6 +77,9 @@ mod tests {
             (Unit::Bytes, 1_073_741_824.0, "1.00GiB"),
             (Unit::Nanoseconds, 640.0, "640ns"),
             (Unit::Nanoseconds, 51_199.5, "51.2us"),
+            (Unit::Nanoseconds, 999_400_000.0, "999ms"),
+            (Unit::Nanoseconds, 999_600_000.0, "1.00s"),
+            (Unit::Bytes, 1_048_500.0, "1.00MiB"),
             (Unit::Nanoseconds, 1e13, "10000s"),
             (Unit::Nanoseconds, 1e18, "1.00e9s"),
             (Unit::Count, -1e300, "-1.00e282E"),
