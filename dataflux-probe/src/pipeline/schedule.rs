@@ -121,3 +121,104 @@ fn on_monotonic(time: WallTime, now: &Moment) -> Duration {
 fn offset(now: &Moment) -> i64 {
     now.wall - nanoseconds(now.monotonic)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Clocks at this time since boot, with the wall clock ahead by some.
+    fn at(milliseconds: u64, wall_ahead: i64) -> Moment {
+        let boot = Duration::from_millis(milliseconds);
+        Moment {
+            wall: nanoseconds(boot) + wall_ahead * 1_000_000,
+            monotonic: boot,
+            boot,
+        }
+    }
+
+    fn due(readers: &[usize], missed: u64) -> Due {
+        Due {
+            readers: readers.to_vec(),
+            missed,
+        }
+    }
+
+    fn next(schedule: &Schedule) -> u128 {
+        schedule.next().expect("has readers").as_millis()
+    }
+
+    #[test]
+    fn all_begin_at_the_first_tick_of_the_shortest_interval() {
+        let mut schedule = Schedule::new([SECOND, 3 * SECOND, 10 * SECOND], at(2_300, 100));
+        assert_eq!(next(&schedule), 2_900);
+        assert_eq!(schedule.fire(at(2_901, 100)), due(&[0, 1, 2], 0));
+        // 3 s on the wall was the baseline: the next multiples at least half an interval later are 4, 6 and 10.
+        assert_eq!(next(&schedule), 3_900);
+        assert_eq!(schedule.fire(at(3_900, 100)), due(&[0], 0));
+        assert_eq!(schedule.fire(at(4_901, 100)), due(&[0], 0));
+        assert_eq!(schedule.fire(at(5_900, 100)), due(&[0, 1], 0));
+        for second in 6..9 {
+            schedule.fire(at(second * 1_000 + 900, 100));
+        }
+        assert_eq!(schedule.fire(at(9_900, 100)), due(&[0, 2], 0));
+    }
+
+    #[test]
+    fn intervals_that_do_not_divide_each_other_keep_their_own_multiples() {
+        let mut schedule = Schedule::new([SECOND, SECOND * 3 / 2], at(500, 0));
+        let mut ticks = Vec::new();
+        for _ in 0..6 {
+            let time = u64::try_from(next(&schedule)).expect("is small");
+            ticks.push((time, schedule.fire(at(time, 0)).readers));
+        }
+        let expected: [(u64, &[usize]); 6] = [
+            (1_000, &[0, 1]),
+            (2_000, &[0]),
+            (3_000, &[0, 1]),
+            (4_000, &[0]),
+            (4_500, &[1]),
+            (5_000, &[0]),
+        ];
+        assert_eq!(
+            ticks,
+            expected.map(|(time, readers)| (time, readers.to_vec()))
+        );
+    }
+
+    #[test]
+    fn ticks_that_could_not_be_held_are_counted_and_skipped() {
+        let mut schedule = Schedule::new([SECOND], at(500, 0));
+        schedule.fire(at(1_000, 0));
+        assert_eq!(schedule.fire(at(4_200, 0)), due(&[0], 2));
+        assert_eq!(next(&schedule), 5_000);
+        // So late that the tick after is skipped as well.
+        assert_eq!(schedule.fire(at(7_700, 0)), due(&[0], 3));
+        assert_eq!(next(&schedule), 9_000);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_moves_all_deadlines_at_the_next_tick() {
+        for step in [250, -250, 3_600_250, -3_600_250] {
+            let mut schedule = Schedule::new([SECOND, 10 * SECOND], at(4_000_000, 0));
+            schedule.fire(at(4_001_000, 0));
+            assert_eq!(schedule.fire(at(4_002_000, step)), due(&[0], 0));
+            let wall = |time: u128| i64::try_from(time).expect("is small") + step;
+            let soon = next(&schedule);
+            assert_eq!(wall(soon) % 1_000, 0, "{step}");
+            assert!((4_002_500..=4_003_500).contains(&soon), "{step}: {soon}");
+            let second = schedule.timers[1].deadline.as_millis();
+            assert_eq!(wall(second) % 10_000, 0, "{step}");
+            assert!(
+                (4_006_000..=4_016_000).contains(&second),
+                "{step}: {second}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_readers_there_is_no_tick() {
+        assert_eq!(Schedule::new([], at(0, 0)).next(), None);
+    }
+}

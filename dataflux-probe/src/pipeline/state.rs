@@ -149,3 +149,66 @@ impl Keeper {
         ends
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Cause, Gap, Previous};
+
+    fn ends() -> Ends {
+        let gaps = vec![Gap {
+            first: 3,
+            last: 7,
+            cause: Cause::Stopped,
+        }];
+        let previous = Previous {
+            id: "main-1".into(),
+            last: 7,
+            stop_time: -5,
+            gaps,
+        };
+        Ends::from([("main".to_owned(), previous)])
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load(folder.path()), Ends::new());
+        for durably in [false, true] {
+            save(folder.path(), &ends(), durably).unwrap();
+            assert_eq!(load(folder.path()), ends());
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_broken_or_truncated_file_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), &ends(), false).unwrap();
+        let whole = fs::read(file(folder.path())).unwrap();
+        for length in [0, 1, whole.len() / 2, whole.len() - 1] {
+            fs::write(file(folder.path()), &whole[..length]).unwrap();
+            assert_eq!(load(folder.path()), Ends::new());
+            let aside = fs::read(folder.path().join("streams.json.broken")).unwrap();
+            assert_eq!(aside, &whole[..length]);
+            assert!(!file(folder.path()).exists());
+        }
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_probe() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("new/one");
+        let first = lock(&inner).unwrap();
+        let error = lock(&inner).unwrap_err().to_string();
+        assert!(error.ends_with("is in use by another probe"), "{error}");
+        drop(first);
+        lock(&inner).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_an_error() {
+        let error = lock(Path::new("/proc/nowhere")).unwrap_err();
+        assert!(format!("{error:#}").contains("/proc/nowhere"), "{error:#}");
+    }
+}

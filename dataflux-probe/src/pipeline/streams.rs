@@ -159,3 +159,31 @@ fn join(gaps: &mut Vec<Gap>) {
         joined
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gaps(of: &[(u64, u64, Cause)]) -> Vec<Gap> {
+        let gap = |&(first, last, cause)| Gap { first, last, cause };
+        of.iter().map(gap).collect()
+    }
+
+    #[test]
+    fn gaps_join_where_they_touch_for_the_same_cause() {
+        use Cause::{QueueFull, Rejected};
+        let mut several = gaps(&[
+            (9, 9, QueueFull),
+            (1, 2, QueueFull),
+            (4, 4, Rejected),
+            (3, 3, QueueFull),
+            (5, 6, Rejected),
+            (10, 12, QueueFull),
+        ]);
+        join(&mut several);
+        assert_eq!(
+            several,
+            gaps(&[(1, 3, QueueFull), (4, 6, Rejected), (9, 12, QueueFull)])
+        );
+    }
+}

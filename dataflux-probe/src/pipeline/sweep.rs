@@ -193,3 +193,95 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::{
+        super::{clock, fakes::FakeReader},
+        *,
+    };
+
+    const SOON: Duration = Duration::from_millis(5);
+    const LATE: Duration = Duration::from_secs(60);
+
+    fn job(
+        place: usize,
+        read: impl FnMut(&mut Snapshot) -> anyhow::Result<()> + Send + 'static,
+    ) -> Job {
+        Job::Metric(place, Box::new(FakeReader(read)))
+    }
+
+    fn places(done: &[Done]) -> Vec<usize> {
+        let place = |done: &Done| match done.outcome {
+            Outcome::Metric(place, ..) | Outcome::Metadata(place, ..) => place,
+        };
+        done.iter().map(place).collect()
+    }
+
+    #[tokio::test]
+    async fn quick_readers_share_a_thread_and_keep_their_order() {
+        let sweeper = Sweeper::new(clock::system());
+        let (sender, threads) = mpsc::channel();
+        let jobs = (0..10).map(|place| {
+            let sender = sender.clone();
+            job(
+                place,
+                move |_| Ok(sender.send(std::thread::current().id())?),
+            )
+        });
+        sweeper.start(jobs.collect());
+        sweeper.settled(LATE, LATE).await;
+        assert_eq!(places(&sweeper.take()), (0..10).collect::<Vec<_>>());
+        let used: std::collections::HashSet<_> = threads.try_iter().collect();
+        assert_eq!(used.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn stuck_readers_keep_nobody_waiting() {
+        let sweeper = Sweeper::new(clock::system());
+        let mut holds = Vec::new();
+        let mut jobs = Vec::new();
+        for place in 0..6 {
+            let (hold, held) = mpsc::channel::<()>();
+            holds.push(hold);
+            jobs.push(job(place, move |_| {
+                if place % 2 == 0 {
+                    // Ends with an error, when the test drops the other end.
+                    held.recv()?;
+                }
+                Ok(())
+            }));
+        }
+        sweeper.start(jobs);
+        sweeper.settled(SOON, Duration::from_millis(500)).await;
+        assert_eq!(places(&sweeper.take()), [1, 3, 5]);
+        // The next round does not wait for those of the last one.
+        sweeper.start(vec![job(6, |_| Ok(()))]);
+        sweeper.settled(SOON, LATE).await;
+        assert_eq!(places(&sweeper.take()), [6]);
+        drop(holds);
+        let mut rest = Vec::new();
+        while rest.len() < 3 {
+            tokio::time::sleep(SOON).await;
+            rest.extend(places(&sweeper.take()));
+        }
+        rest.sort_unstable();
+        assert_eq!(rest, [0, 2, 4]);
+    }
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message() {
+        let error = |call: fn()| {
+            let result = without_panic(|| {
+                call();
+                Ok(())
+            });
+            result.unwrap_err().to_string()
+        };
+        assert_eq!(error(|| panic!("plain")), "panicked: plain");
+        assert_eq!(error(|| panic!("number {}", 7)), "panicked: number 7");
+        assert_eq!(error(|| std::panic::panic_any(7)), "panicked: no message");
+    }
+}

@@ -1,0 +1,126 @@
+//! What cannot be delivered: gaps, and envelopes in parts.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn what_is_rejected_or_cannot_be_formatted_is_a_gap_of_the_next_envelope() {
+    let setup = Setup {
+        unformattable: |number| number == 5,
+        ..Setup::default()
+    };
+    let mut bench = Bench::new(setup, |text| {
+        if text["first"] == 3 || text["first"] == 4 {
+            Answer::reject()
+        } else {
+            Answer::OK
+        }
+    });
+    for _ in 0..6 {
+        bench.tick_after(SECOND).await;
+    }
+    bench.close(SECOND).await;
+    bench.check();
+    assert_eq!(bench.told_lost(), [3, 4, 5]);
+    let counters = &bench.inbox.counters;
+    assert_eq!(
+        (
+            counters.lost_rejected.get(),
+            counters.lost_unformattable.get()
+        ),
+        (2, 1)
+    );
+    let attempts = bench.wire.attempts.lock().unwrap();
+    let last = &attempts.last().unwrap().1;
+    assert_eq!(
+        last["gaps"].to_string(),
+        r#"[{"cause":"rejected","first":3,"last":4},{"cause":"unformattable","first":5,"last":5}]"#
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn gaps_and_the_past_stay_with_an_envelope_on_repeats_and_go_on_if_it_is_lost() {
+    let past = r#"{"out": {"id": "out-before", "last": 9, "stop_time": 7, "gaps": []}}"#;
+    let setup = Setup {
+        past: serde_json::from_str(past).unwrap(),
+        ..Setup::default()
+    };
+    let mut calls = 0;
+    let mut bench = Bench::new(setup, move |_| {
+        calls += 1;
+        match calls {
+            1 => Answer::reject(), // number 1
+            2 => Answer::retry(),  // number 2
+            3 => Answer::reject(), // number 2 again
+            _ => Answer::OK,
+        }
+    });
+    for _ in 0..3 {
+        bench.tick_after(SECOND).await;
+    }
+    bench.close(SECOND).await;
+    bench.check();
+    let attempts = bench.wire.attempts.lock().unwrap();
+    let gaps: Vec<Vec<u64>> = attempts
+        .iter()
+        .map(|(_, text)| numbers(&text["gaps"]).collect())
+        .collect();
+    assert_eq!(gaps, [vec![], vec![1], vec![1], vec![1, 2]]);
+    for (_, text) in &*attempts {
+        assert_eq!(text["previous"]["id"], "out-before");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_large_envelopes_are_split_by_source_and_series() {
+    let setup = Setup {
+        series: 40,
+        limits: Limits {
+            payload_bytes: 1500,
+            in_flight: 3,
+        },
+        ..Setup::default()
+    };
+    // The limit it states is not all: it refuses more.
+    let mut bench = Bench::new(setup, |text| {
+        if text["series"].as_str().unwrap().len() > 600 {
+            Answer {
+                arrives: false,
+                after: SECOND,
+                result: Err(SendError::TooLarge),
+            }
+        } else {
+            Answer::OK
+        }
+    });
+    for _ in 0..4 {
+        bench.tick_after(SECOND).await;
+    }
+    bench.close(1000 * SECOND).await;
+    bench.check();
+    assert_eq!(bench.ranges(), [(1, 1), (2, 2), (3, 3), (4, 4)]);
+    assert_eq!(bench.told_lost(), [0; 0]);
+    let attempts = bench.wire.attempts.lock().unwrap();
+    assert!(
+        attempts
+            .iter()
+            .all(|(_, text)| text.to_string().len() <= 1500)
+    );
+    assert!(bench.wire.most_in_flight.load(Ordering::Relaxed) <= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_series_that_is_too_large_is_rejected() {
+    let setup = Setup {
+        limits: Limits {
+            payload_bytes: 150,
+            in_flight: 1,
+        },
+        ..Setup::default()
+    };
+    let mut bench = Bench::new(setup, |_| Answer::OK);
+    bench.tick();
+    bench.close(SECOND).await;
+    assert_eq!(bench.attempts(), [0; 0]);
+    assert_eq!(bench.inbox.counters.lost_rejected.get(), 1);
+    bench.check();
+}
