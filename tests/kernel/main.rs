@@ -5,7 +5,9 @@
 )]
 
 mod block_io;
+mod diagnostics;
 mod harness;
 mod hidden;
+mod interfaces;
 mod network;
 mod scheduler;

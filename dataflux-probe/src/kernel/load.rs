@@ -127,7 +127,11 @@ impl Kernel {
             return Err(outcome.clone().into_error());
         }
         let health = roll_up(&programs);
-        let diagnostics = EbpfLogger::init(&mut ebpf).ok();
+        let diagnostics = EbpfLogger::init(&mut ebpf)
+            .inspect_err(|error| {
+                tracing::warn!("{}: its programs cannot be heard: {error}", object.reader)
+            })
+            .ok();
         cost::publish(&ebpf, &self.counters);
         Ok(Loaded {
             ebpf,

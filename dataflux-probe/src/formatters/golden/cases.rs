@@ -32,7 +32,13 @@ const COUNTER: Kind = Kind::Counter {
     born: Born::Zero,
     fall: Fall::Restart,
 };
-def!(REQUESTS, "block_io.requests", COUNTER, Count, &["operation"]);
+def!(
+    REQUESTS,
+    "block_io.requests",
+    COUNTER,
+    Count,
+    &["operation"]
+);
 def!(BYTES, "block_io.bytes", COUNTER, Bytes, &["operation"]);
 def!(IN_FLIGHT, "block_io.in_flight", Kind::Gauge, Count, &[]);
 def!(
@@ -42,7 +48,13 @@ def!(
     Nanoseconds,
     &["operation"]
 );
-def!(SIZE, "block_io.size", Kind::Histogram, Bytes, &["operation"]);
+def!(
+    SIZE,
+    "block_io.size",
+    Kind::Histogram,
+    Bytes,
+    &["operation"]
+);
 def!(TIME, "cpu.time", COUNTER, Nanoseconds, &["cpu", "mode"]);
 def!(RECEIVED, "interface.received", COUNTER, Bytes, &[]);
 def!(TEMPERATURE, "statsd.gauge", Kind::Gauge, Count, &["place"]);
