@@ -71,7 +71,7 @@ impl Row {
 /// The probe does not run.
 pub(super) fn measure(probe: &Installation) -> anyhow::Result<Vec<Row>> {
     say(format_args!("process: every reader at 1 s, {TICKS} ticks"));
-    let mut running = probe.start_and_settle()?;
+    let mut running = probe.start_and_wait()?;
     sleep(WARM_UP);
     let mut rows = vec![cpu(&running)?];
     rows.extend(resident(&running.folder)?);

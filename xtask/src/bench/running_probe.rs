@@ -16,8 +16,6 @@ use super::{configuration, kernel_objects};
 
 /// How long the probe may take to attach everything.
 const START: Duration = Duration::from_secs(20);
-/// For how long nothing more must attach before everything counts as attached.
-const SETTLED: Duration = Duration::from_millis(200);
 /// How long the probe may take to stop after SIGTERM.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -80,16 +78,11 @@ impl Installation {
         })
     }
 
-    /// Starts the probe and waits until nothing more attaches.
-    pub(super) fn start_and_settle(&self) -> anyhow::Result<RunningProbe> {
+    /// Starts the probe and waits until it has attached everything and listens to signals: then it runs.
+    pub(super) fn start_and_wait(&self) -> anyhow::Result<RunningProbe> {
         let mut probe = self.start()?;
-        let (mut attached, mut since) = (0, Instant::now());
-        while attached == 0 || since.elapsed() < SETTLED {
-            sleep(Duration::from_millis(10));
-            let now = probe.count_links()?;
-            if now != attached {
-                (attached, since) = (now, Instant::now());
-            }
+        while probe.count_links()? == 0 || !probe.listens()? {
+            sleep(Duration::from_millis(5));
         }
         Ok(probe)
     }
@@ -111,6 +104,17 @@ impl RunningProbe {
             self.said()
         );
         Ok(attached)
+    }
+
+    /// Whether it handles SIGTERM, which it does once its start is over.
+    fn listens(&self) -> anyhow::Result<bool> {
+        let path = self.folder.join("status");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let caught = text
+            .lines()
+            .find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok())
+            .with_context(|| format!("{}: no SigCgt", path.display()))?;
+        Ok(caught >> (Signal::TERM.as_raw() - 1) & 1 != 0)
     }
 
     /// Its process id.

@@ -1,21 +1,28 @@
 //! What a load loses to the running probe, beside what it loses to chance.
 
-use std::{path::Path, thread::sleep, time::Duration};
+use std::{
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{
     load::{Kind, Load},
-    running_probe::Installation,
+    running_probe::{Installation, RunningProbe},
     statistics::{Bar, Spread, Verdict},
 };
 use crate::command::say;
 
 /// How long each part of a pair is measured.
 const WINDOW: Duration = Duration::from_millis(900);
-/// How long the load settles after the probe has started or ended.
-const SETTLE: Duration = Duration::from_millis(150);
+/// How long the load pauses at least before each window: as long as the probe takes to start, so that no window follows a
+/// shorter rest than another.
+const PAUSE: Duration = Duration::from_millis(600);
+/// How long the load settles after a pause.
+const SETTLE: Duration = Duration::from_millis(250);
 
 /// How the ratio of a load is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -107,13 +114,9 @@ fn measure_load(
         let [mut plain, mut again, mut probed] = [0.0; 3];
         for window in ORDERS[round % ORDERS.len()] {
             match window {
-                Window::Plain => plain = rate(&load)?,
-                Window::Again => again = rate(&load)?,
-                Window::Probed => {
-                    let running = probe.start_and_settle()?;
-                    probed = rate(&load)?;
-                    running.stop()?;
-                }
+                Window::Plain => plain = rate(&load, None)?,
+                Window::Again => again = rate(&load, None)?,
+                Window::Probed => probed = rate(&load, Some(probe))?,
             }
         }
         rates.push((plain, again, probed));
@@ -145,7 +148,17 @@ fn measure_load(
     })
 }
 
-fn rate(load: &Load) -> anyhow::Result<f64> {
+/// Operations per second, with the probe running or without. The load pauses while the probe starts and stops.
+fn rate(load: &Load, probe: Option<&Installation>) -> anyhow::Result<f64> {
+    load.pause()?;
+    let paused = Instant::now();
+    let running = probe.map(Installation::start_and_wait).transpose()?;
+    sleep(PAUSE.saturating_sub(paused.elapsed()));
+    load.resume()?;
     sleep(SETTLE);
-    load.rate(WINDOW)
+    let rate = load.rate(WINDOW)?;
+    load.pause()?;
+    running.map_or(Ok(()), RunningProbe::stop)?;
+    load.resume()?;
+    Ok(rate)
 }

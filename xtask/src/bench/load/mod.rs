@@ -11,6 +11,7 @@ mod workers;
 use std::{
     fmt::Display,
     io::{Read, Write},
+    os::unix::process::CommandExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread::sleep,
@@ -18,6 +19,7 @@ use std::{
 };
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Serialize;
 
 use counters::Counters;
@@ -119,6 +121,7 @@ impl Load {
             .arg(folder)
             .stdin(Stdio::from(file))
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()
             .context("starting a load")?;
         let mut load = Self { process, counters };
@@ -140,6 +143,26 @@ impl Load {
     /// The network namespace of its first process, as a path.
     pub(super) fn network_namespace(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.process.id()))
+    }
+
+    /// Has all processes of the load stand still.
+    ///
+    /// # Errors
+    /// The load has ended.
+    pub(super) fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// The load has ended.
+    pub(super) fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process_group(Pid::from_child(&self.process), signal).context("pausing the load")
     }
 
     /// Lets the load run for a while and returns operations per second.
