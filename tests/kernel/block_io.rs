@@ -1,23 +1,11 @@
 //! `block_io` against `/proc/diskstats`, on a loop device of its own.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
-    path::Path,
-    process::Command,
-    thread,
-    time::Duration,
-};
-
-use dataflux_probe::model::{Entity, EntityKey, EntityKind};
-use tempfile::TempDir;
+use std::{fs::File, os::unix::fs::FileExt as _, thread};
 
 use crate::{
     harness::{Attached, Totals, machine},
     hidden::{process_1_is_hidden, switches_of_process_1},
+    loop_device::{DISCARD, DiskStats, FLUSH, LoopDevice, READ, WRITE},
 };
 
 const ROUNDS: usize = 20;
@@ -89,13 +77,13 @@ fn one_round(device: &LoopDevice, reader: &mut Attached) -> Result<(), Inexact> 
             "read",
             READS * THREADS,
             READS * THREADS * READ_BYTES,
-            after.since(&before, 0),
+            after.since(&before, READ),
         ),
         (
             "write",
             WRITES * THREADS,
             WRITES * THREADS * WRITE_BYTES,
-            after.since(&before, 1),
+            after.since(&before, WRITE),
         ),
     ] {
         assert_eq!(
@@ -139,131 +127,118 @@ fn one_round(device: &LoopDevice, reader: &mut Attached) -> Result<(), Inexact> 
     Ok(())
 }
 
+/// Scenario: the device's cache is flushed, and parts of it are discarded.
+/// Guarantees: flushes, the empty writes that ask for them, and discards with their bytes are those of `/proc/diskstats`.
+#[test]
+fn flushes_and_discards_are_exact() {
+    const TIMES: u64 = 23;
+    const DISCARDED: u64 = 1 << 20;
+    let Some(_machine) = machine() else { return };
+    let device = LoopDevice::new(DEVICE_BYTES);
+    let entity = device.entity();
+    let mut reader = Attached::new("block_io", "");
+    for attempt in 1.. {
+        let hidden = switches_of_process_1();
+        let (before, first) = (DiskStats::settled(&device), reader.read());
+        for index in 0..TIMES {
+            device.file.sync_all().expect("flushing the loop device");
+            device.discard(index * DISCARDED, DISCARDED);
+        }
+        let (after, last) = (DiskStats::settled(&device), reader.read());
+        assert_eq!(
+            after.since(&before, DISCARD),
+            (TIMES, TIMES * DISCARDED),
+            "discards of the kernel"
+        );
+        assert_eq!(
+            after.since(&before, FLUSH),
+            (TIMES, 0),
+            "flushes of the kernel"
+        );
+        let rise = |metric: &str, operation: &str| {
+            last.counter(metric, Some(&entity), &[operation])
+                - first.counter(metric, Some(&entity), &[operation])
+        };
+        let exact = [("write", WRITE), ("discard", DISCARD), ("flush", FLUSH)].map(
+            |(operation, kernel)| {
+                let counted = (
+                    rise("block_io.requests", operation),
+                    rise("block_io.bytes", operation),
+                );
+                (counted, after.since(&before, kernel))
+            },
+        );
+        if exact.iter().all(|(counted, kernel)| counted == kernel) {
+            return;
+        }
+        let forgiven = switches_of_process_1() > hidden && process_1_is_hidden();
+        assert!(
+            forgiven && attempt < ROUNDS,
+            "writes, discards, flushes: {exact:?}"
+        );
+    }
+}
+
+/// Scenario: the file system below the loop device is full, so that writes fail.
+/// Guarantees: each failed write is counted as an error with the block layer's status for it, and as a request.
+#[test]
+fn errors_are_counted_by_status() {
+    const FAILING: u64 = 23;
+    let Some(_machine) = machine() else { return };
+    let device = LoopDevice::on_a_full_file_system(DEVICE_BYTES);
+    let entity = device.entity();
+    let mut reader = Attached::new("block_io", "");
+    let errors = |totals: &Totals| {
+        totals.counter(
+            "block_io.errors",
+            Some(&entity),
+            &["write", "critical_space_allocation"],
+        )
+    };
+    let first = reader.read();
+    with_aligned(READ_BYTES as usize, |buffer| {
+        for index in 0..FAILING {
+            let error = device
+                .file
+                .write_all_at(buffer, index * READ_BYTES)
+                .expect_err("there is no room");
+            assert_eq!(error.raw_os_error(), Some(libc::ENOSPC), "{error}");
+        }
+    });
+    let last = reader.read();
+    let counted = errors(&last) - errors(&first);
+    let all = last.counter("block_io.errors", Some(&entity), &[])
+        - first.counter("block_io.errors", Some(&entity), &[]);
+    assert!(
+        counted == FAILING || process_1_is_hidden() && counted < FAILING,
+        "{counted} errors, not {FAILING}"
+    );
+    assert_eq!(counted, all, "no other status");
+}
+
 fn load(device: &File, thread: u64) {
-    // Direct I/O wants aligned memory.
-    let mut buffer = vec![0u8; (WRITE_BYTES + 4096) as usize];
-    let aligned = buffer.as_ptr().align_offset(4096);
-    let buffer = &mut buffer[aligned..][..WRITE_BYTES as usize];
     let area = DEVICE_BYTES / THREADS;
-    for index in 0..READS.max(WRITES) {
-        let at = thread * area + index * WRITE_BYTES % area;
-        if index < READS {
-            device
-                .read_exact_at(&mut buffer[..READ_BYTES as usize], at)
-                .expect("reading the loop device");
-        }
-        if index < WRITES {
-            device
-                .write_all_at(buffer, at)
-                .expect("writing the loop device");
-        }
-    }
-}
-
-/// Reads and writes of one device: completed requests and sectors (Documentation/admin-guide/iostats.rst).
-#[derive(PartialEq)]
-struct DiskStats([(u64, u64); 2]);
-
-impl DiskStats {
-    /// The kernel counts a request after it has told its owner: waits until nothing changes any more.
-    fn settled(device: &LoopDevice) -> Self {
-        let mut last = Self::read(device);
-        loop {
-            thread::sleep(Duration::from_millis(5));
-            let now = Self::read(device);
-            if now == last {
-                return now;
+    with_aligned(WRITE_BYTES as usize, |buffer| {
+        for index in 0..READS.max(WRITES) {
+            let at = thread * area + index * WRITE_BYTES % area;
+            if index < READS {
+                device
+                    .read_exact_at(&mut buffer[..READ_BYTES as usize], at)
+                    .expect("reading the loop device");
             }
-            last = now;
+            if index < WRITES {
+                device
+                    .write_all_at(buffer, at)
+                    .expect("writing the loop device");
+            }
         }
-    }
-
-    fn read(device: &LoopDevice) -> Self {
-        let (major, minor) = device.number;
-        let text = fs::read_to_string("/proc/diskstats").expect("/proc/diskstats");
-        let fields = text
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let wanted =
-            |fields: &Vec<&str>| fields[0] == major.to_string() && fields[1] == minor.to_string();
-        let fields = fields
-            .into_iter()
-            .find(wanted)
-            .expect("the loop device is in diskstats");
-        let number = |index: usize| fields[index].parse::<u64>().expect("a number");
-        Self([(number(3), number(5)), (number(7), number(9))])
-    }
-
-    /// Requests and bytes since then.
-    fn since(&self, before: &Self, operation: usize) -> (u64, u64) {
-        let (now, then) = (self.0[operation], before.0[operation]);
-        (now.0 - then.0, (now.1 - then.1) * 512)
-    }
+    });
 }
 
-/// A loop device on a file of its own; gone when dropped.
-struct LoopDevice {
-    path: String,
-    file: File,
-    number: (u32, u32),
-    _folder: TempDir,
-}
-
-impl LoopDevice {
-    fn new(bytes: u64) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let backing = folder.path().join("disk");
-        // Written, so that the file system below has nothing to allocate later.
-        fs::write(&backing, vec![1; bytes as usize]).expect("a file of 64 MiB");
-        let output = Command::new("losetup")
-            .args(["--find", "--show"])
-            .arg(&backing)
-            .output()
-            .expect("losetup of util-linux");
-        assert!(
-            output.status.success(),
-            "losetup: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let path = String::from_utf8(output.stdout)
-            .expect("a path")
-            .trim()
-            .to_owned();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(&path)
-            .expect("opening the loop device");
-        assert!(file.as_raw_fd() >= 0);
-        let device = fs::metadata(Path::new(&path))
-            .expect("the loop device")
-            .rdev();
-        Self {
-            path,
-            file,
-            number: (libc::major(device), libc::minor(device)),
-            _folder: folder,
-        }
-    }
-
-    fn entity(&self) -> Entity {
-        Entity {
-            kind: EntityKind::Device,
-            key: EntityKey::Id(self.number.0 << 20 | self.number.1),
-        }
-    }
-}
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        let detached = Command::new("losetup")
-            .args(["--detach", &self.path])
-            .status();
-        assert!(
-            detached.is_ok_and(|status| status.success()) || thread::panicking(),
-            "losetup --detach {}",
-            self.path
-        );
-    }
+/// Direct I/O wants memory that is aligned to the device's blocks.
+fn with_aligned(bytes: usize, act: impl FnOnce(&mut [u8])) {
+    const ALIGNMENT: usize = 4096;
+    let mut buffer = vec![0u8; bytes + ALIGNMENT];
+    let start = buffer.as_ptr().align_offset(ALIGNMENT);
+    act(&mut buffer[start..][..bytes]);
 }

@@ -9,5 +9,6 @@ mod diagnostics;
 mod harness;
 mod hidden;
 mod interfaces;
+mod loop_device;
 mod network;
 mod scheduler;
