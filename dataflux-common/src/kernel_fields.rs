@@ -39,14 +39,15 @@ pub enum Lookup {
         /// The argument's type.
         is: &'static str,
     },
-    /// The value of an enumerator.
+    /// The value of an enumerator, an unsigned number of 32 bits.
     Enumerator {
         /// The enum's name.
         of: &'static str,
         /// The enumerator's name.
         named: &'static str,
     },
-    /// A value for kernels that do not describe it in BTF; the entry's comment gives the kernel source.
+    /// A value for kernels that do not describe it in BTF; the entry's comment gives the kernel source. Does not count where
+    /// the enum of an [`Enumerator`](Self::Enumerator) before it exists: that kernel describes it, and has it no more.
     Otherwise(u32),
 }
 
