@@ -207,6 +207,32 @@ mod tests {
     }
 
     #[test]
+    fn every_hook_stands_in_the_architecture_with_its_one_reader() {
+        let text = fs::read_to_string(workspace::root().join("ARCHITECTURE.md")).unwrap();
+        let mut hooks = 0;
+        for entry in
+            fs::read_dir(workspace::kernel_crate(workspace::root()).join("src/bin")).unwrap()
+        {
+            let path = entry.unwrap().path();
+            let reader = path.file_stem().unwrap().to_str().unwrap();
+            let code = fs::read_to_string(&path).unwrap();
+            for found in code.split("btf_tracepoint(function = \"").skip(1) {
+                let hook = found.split('"').next().unwrap();
+                let row = text
+                    .lines()
+                    .filter(|line| line.starts_with("| `") && line.contains(&format!("`{hook}`")))
+                    .collect::<Vec<_>>();
+                assert!(
+                    matches!(row[..], [row] if row.contains(&format!("| `{reader}` |"))),
+                    "{hook} belongs to {reader}, ARCHITECTURE.md has {row:?}"
+                );
+                hooks += 1;
+            }
+        }
+        assert!(hooks > 0);
+    }
+
+    #[test]
     fn every_output_of_the_default_configuration_has_its_plugins_sections() {
         let text = "[output.main]\nformatter = \"json\"\nlogger = \"file\"\n";
         let sections = output_sections("main", text).unwrap();
