@@ -58,20 +58,24 @@ fn the_shortest_interval_does_not_drift() {
     let mut all = envelopes(&probe.path("envelopes"));
     assert!(one_stream(&all).lost.is_empty());
     // The last one ends with the probe and not on the grid.
-    let last = all.pop().expect("there are some");
-    let (first, final_tick) = (
+    all.pop();
+    let (first, last) = (
         time(&all[0], "start_time"),
         time(&all[all.len() - 1], "stop_time"),
     );
-    if final_tick < first {
+    if last < first {
         return; // Midnight passed; the next run has a whole day.
     }
-    let intervals = |ns: i64| (ns + INTERVAL / 2) / INTERVAL;
-    let expected = intervals(final_tick - first);
-    let missed = series(&last, "probe.missed_ticks");
-    let missed = missed
+    // A tick that is late still belongs to its place on the grid; the clock's own corrections may make it a bit early.
+    let place = |time: i64| (time + INTERVAL / 10) / INTERVAL;
+    let expected = place(last) - place(first);
+    let mut counted = all
         .iter()
-        .find_map(|series| series["total"].as_i64())
+        .rev()
+        .flat_map(|envelope| series(envelope, "probe.missed_ticks"));
+    let missed = counted
+        .next()
+        .and_then(|series| series["total"].as_i64())
         .unwrap_or(0);
     assert_eq!(
         all.len() as i64 + missed,
