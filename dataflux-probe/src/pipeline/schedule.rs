@@ -23,6 +23,8 @@ struct Timer {
     deadline: Duration,
     /// When it was last due.
     last: Option<Moment>,
+    /// Which multiple of the interval that was; the nearest one if the wall clock had been set just before.
+    place: i64,
 }
 
 /// The readers that are due now.
@@ -43,6 +45,7 @@ impl Schedule {
                 interval,
                 deadline: Duration::ZERO,
                 last: None,
+                place: 0,
             })
             .collect();
         if let Some(shortest) = timers.iter().map(|timer| timer.interval).min() {
@@ -73,9 +76,8 @@ impl Schedule {
         for (place, timer) in self.timers.iter_mut().enumerate() {
             let is_due = timer.deadline <= now.monotonic + TOLERANCE;
             if is_due {
-                due.missed = due.missed.max(timer.missed(&now));
+                due.missed = due.missed.max(timer.hold(now));
                 due.readers.push(place);
-                timer.last = Some(now);
             }
             if is_due || moved {
                 timer.aim(&now);
@@ -98,12 +100,26 @@ impl Timer {
         self.deadline = on_monotonic(aligned(earliest.max(now.wall + 1), self.interval), now);
     }
 
-    /// Ticks between the last one and now, by the clock that goes on while the machine is suspended.
-    fn missed(&self, now: &Moment) -> u64 {
-        let Some(last) = &self.last else { return 0 };
-        let elapsed = now.boot.saturating_sub(last.boot) + self.interval / 2;
-        let ticks = elapsed.as_nanos() / self.interval.as_nanos().max(1);
-        u64::try_from(ticks).unwrap_or(u64::MAX).saturating_sub(1)
+    /// Takes the tick of now, and gives how many there were since the last one, suspension included, that were not held. By
+    /// their places on the grid, so that a late tick cannot hide one that was left out; by the time that passed if the wall
+    /// clock was set meanwhile.
+    fn hold(&mut self, now: Moment) -> u64 {
+        let interval = nanoseconds(self.interval).max(1);
+        let tolerance = nanoseconds(TOLERANCE);
+        let on_grid = (now.wall + tolerance).div_euclid(interval);
+        let Some(last) = self.last.replace(now) else {
+            self.place = on_grid;
+            return 0;
+        };
+        let passed = nanoseconds(now.boot.saturating_sub(last.boot));
+        let was_set = (now.wall - last.wall - passed).abs() >= tolerance;
+        let ticks = if was_set {
+            self.place = (now.wall + interval / 2).div_euclid(interval);
+            (passed + interval / 2) / interval
+        } else {
+            on_grid - std::mem::replace(&mut self.place, on_grid)
+        };
+        u64::try_from(ticks - 1).unwrap_or(0)
     }
 }
 
@@ -194,8 +210,14 @@ mod tests {
         assert_eq!(schedule.fire(at(4_200, 0)), due(&[0], 2));
         assert_eq!(next(&schedule), 5_000);
         // So late that the tick after is skipped as well.
-        assert_eq!(schedule.fire(at(7_700, 0)), due(&[0], 3));
+        assert_eq!(schedule.fire(at(7_700, 0)), due(&[0], 2));
         assert_eq!(next(&schedule), 9_000);
+        assert_eq!(schedule.fire(at(9_000, 0)), due(&[0], 1));
+        // A late one, one so late that the tick after is skipped, and the next: never more than 1.4 intervals apart.
+        assert_eq!(schedule.fire(at(10_400, 0)), due(&[0], 0));
+        assert_eq!(schedule.fire(at(11_600, 0)), due(&[0], 0));
+        assert_eq!(next(&schedule), 13_000);
+        assert_eq!(schedule.fire(at(13_000, 0)), due(&[0], 1));
     }
 
     #[test]
