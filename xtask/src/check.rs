@@ -166,7 +166,7 @@ fn within(command: &mut Command, patience: Duration) -> anyhow::Result<()> {
                 "{}",
                 errors
                     .lines()
-                    .last()
+                    .rfind(|line| !line.is_empty())
                     .unwrap_or("it failed and does not say why")
             );
         }
