@@ -162,6 +162,14 @@ fn a_place_belongs_to_one_interface_until_it_is_gone() {
     );
 }
 
+fn switch_ipv6_off(interface: &str) {
+    fs::write(
+        format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"),
+        "1",
+    )
+    .expect("switching IPv6 off");
+}
+
 /// Sends datagrams both ways, each received before the next one leaves.
 fn exchange(
     here: &UdpSocket,
@@ -185,7 +193,7 @@ struct VethPair {
     namespace: String,
     name: String,
     here: Ipv4Addr,
-    there: Ipv4Addr,
+    address_there: Ipv4Addr,
 }
 
 impl VethPair {
@@ -195,7 +203,7 @@ impl VethPair {
             namespace: format!("dfp-test-{id}"),
             name: format!("dfpt{id}"),
             here: Ipv4Addr::new(198, 18, 77, 1),
-            there: Ipv4Addr::new(198, 18, 77, 2),
+            address_there: Ipv4Addr::new(198, 18, 77, 2),
         };
         let (namespace, name) = (pair.namespace.as_str(), pair.name.as_str());
         ip(&["netns", "add", namespace]);
@@ -203,23 +211,15 @@ impl VethPair {
             "link", "add", name, "type", "veth", "peer", "name", "there", "netns", namespace,
         ]);
         // IPv6 would send packets of its own.
-        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1")
-            .expect("switching IPv6 off");
-        ip(&[
-            "netns",
-            "exec",
-            namespace,
-            "sysctl",
-            "-qw",
-            "net.ipv6.conf.there.disable_ipv6=1",
-        ]);
+        switch_ipv6_off(name);
+        pair.there(|| switch_ipv6_off("there"));
         ip(&["addr", "add", &format!("{}/30", pair.here), "dev", name]);
         ip(&[
             "-n",
             namespace,
             "addr",
             "add",
-            &format!("{}/30", pair.there),
+            &format!("{}/30", pair.address_there),
             "dev",
             "there",
         ]);
@@ -228,19 +228,22 @@ impl VethPair {
         pair
     }
 
-    /// A socket of the other namespace: a thread goes there to make it.
+    /// A socket of the other namespace.
     fn socket_there(&self) -> UdpSocket {
+        let address = self.address_there;
+        self.there(move || UdpSocket::bind((address, 0)).expect("a socket there"))
+    }
+
+    /// Acts in the other namespace, on a thread that goes there.
+    fn there<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
         let namespace =
             File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace");
-        let address = self.there;
-        let make = move || {
+        let go = move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                 .expect("entering the namespace");
-            UdpSocket::bind((address, 0)).expect("a socket there")
+            act()
         };
-        thread::spawn(make)
-            .join()
-            .expect("the thread made a socket")
+        thread::spawn(go).join().expect("the thread acted there")
     }
 
     fn entity(&self) -> Entity {

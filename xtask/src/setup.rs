@@ -252,7 +252,7 @@ fn llvm_prefix(llvm: u32) -> String {
     format!("/usr/lib/llvm-{llvm}")
 }
 
-fn has_apt() -> bool {
+pub(crate) fn has_apt() -> bool {
     command::find("apt-get").is_some() && Path::new("/etc/debian_version").exists()
 }
 

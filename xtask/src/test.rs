@@ -21,8 +21,14 @@ pub(crate) struct Args {}
 /// Tells the kernel tests that their objects were built, so that one that cannot run as root is a failure.
 const KERNEL_TESTS: (&str, &str) = ("DATAFLUX_KERNEL_TESTS", "required");
 
+/// Debian's packages of the programs that kernel tests make devices with: `ip`, `losetup` and `mount`.
+const DEVICE_PACKAGES: [&str; 2] = ["iproute2", "mount"];
+
 pub(crate) fn main(_args: &Args) -> anyhow::Result<()> {
     build_ebpf::build(&setup::kernel_tools()?)?;
+    if rustix::process::geteuid().is_root() && setup::has_apt() {
+        setup::install_packages("the kernel tests' devices", &DEVICE_PACKAGES)?;
+    }
     let mut tests = command::cargo("test");
     tests
         .args(["--workspace", "--no-fail-fast"])
