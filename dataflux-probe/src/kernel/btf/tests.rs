@@ -5,3 +5,4 @@
 mod builder;
 mod damage;
 mod lookups;
+mod running_kernel;
