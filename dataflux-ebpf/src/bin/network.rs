@@ -98,7 +98,8 @@ unsafe fn packet<const DIRECTION: usize>(
                     (*place).tag = 1;
                     info!(
                         context,
-                        "network: interface {} has no place of its own: counted among the others", index
+                        "network: interface {} has no place of its own: counted among the others",
+                        index
                     );
                 }
             }
