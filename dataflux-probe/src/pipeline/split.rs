@@ -99,3 +99,72 @@ fn halves(sources: &[Source]) -> Option<(Vec<Source>, Vec<Source>)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fakes::{FakeFormatter, source},
+        *,
+    };
+    use crate::model::{Stream, Value, Window};
+
+    const FORMATTER: FakeFormatter = FakeFormatter { fails: |_| false };
+
+    fn record(sizes: &[usize]) -> Numbered {
+        let of = |&size: &usize| source("alpha", Window::default(), &vec![1; size]);
+        Numbered {
+            stream: Arc::new(Stream {
+                id: "s".into(),
+                previous: None,
+            }),
+            range: 7..=7,
+            part: Part::WHOLE,
+            gaps: Vec::new(),
+            envelope: Arc::new(Envelope {
+                window: Window::default(),
+                metadata: Arc::default(),
+                sources: sizes.iter().map(of).collect(),
+            }),
+        }
+    }
+
+    #[test]
+    fn parts_keep_to_any_limit_and_hold_every_series_once() {
+        let whole = record(&[5, 0, 31, 1]);
+        let smallest = format(&FORMATTER, &record(&[1]), 0).unwrap().len();
+        let mut cuts = std::collections::BTreeSet::new();
+        for limit in smallest + 20..4_200 {
+            let parts = parts(&FORMATTER, &whole, limit).unwrap().unwrap();
+            for (number, part) in (1..).zip(&parts) {
+                let expected = Part {
+                    part: number,
+                    parts: u32::try_from(parts.len()).unwrap(),
+                };
+                assert_eq!(part.part, expected);
+                assert_eq!(part.range, whole.range);
+                let length = format(&FORMATTER, part, 0).unwrap().len();
+                assert!(length <= limit, "{length} is above {limit}");
+            }
+            let series = parts
+                .iter()
+                .flat_map(|part| &part.envelope.sources)
+                .flat_map(|source| &source.metrics);
+            assert!(
+                series
+                    .clone()
+                    .all(|metric| matches!(metric.value, Value::Counter { .. }))
+            );
+            assert_eq!(series.count(), 37);
+            cuts.insert(parts.len());
+        }
+        assert!(cuts.contains(&1) && cuts.len() > 5, "{cuts:?}");
+    }
+
+    #[test]
+    fn a_series_that_is_too_large_alone_cannot_be_cut() {
+        assert!(parts(&FORMATTER, &record(&[2]), 150).unwrap().is_none());
+        assert!(parts(&FORMATTER, &record(&[0]), 10).unwrap().is_none());
+        let broken = FakeFormatter { fails: |_| true };
+        assert!(parts(&broken, &record(&[2]), 150).is_err());
+    }
+}

@@ -271,6 +271,29 @@ mod tests {
         assert_eq!(rest, [0, 2, 4]);
     }
 
+    #[tokio::test]
+    async fn a_late_end_is_not_taken_for_one_of_the_next_round() {
+        let sweeper = Sweeper::new(clock::system());
+        let held = |place| {
+            let (hold, held) = mpsc::channel::<()>();
+            let job = job(place, move |_| Ok(held.recv()?));
+            (hold, job)
+        };
+        let (late, job) = held(0);
+        sweeper.start(vec![job]);
+        sweeper.settled(SOON, SOON).await;
+        let (hold, job) = held(1);
+        sweeper.start(vec![job]);
+        drop(late);
+        while sweeper.board.lock().done.is_empty() {
+            tokio::time::sleep(SOON).await;
+        }
+        assert_eq!(sweeper.board.lock().open, 1);
+        drop(hold);
+        sweeper.settled(SOON, LATE).await;
+        assert_eq!(places(&sweeper.take()), [0, 1]);
+    }
+
     #[test]
     fn a_panic_is_an_error_with_its_message() {
         let error = |call: fn()| {

@@ -293,6 +293,46 @@ async fn a_backlog_drains_with_many_in_flight_and_a_failure_settles_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_failure_one_payload_proves_the_transport() {
+    let away = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_away = Arc::clone(&away);
+    let mut bench = Bench::new(Setup::default(), move |_| {
+        let answer = if is_away.load(Ordering::Relaxed) {
+            Answer::retry()
+        } else {
+            Answer::OK
+        };
+        Answer {
+            after: SECOND / 2,
+            ..answer
+        }
+    });
+    bench.tick_after(SECOND).await;
+    bench.tick_after(SECOND).await;
+    sleep(SECOND).await;
+    away.store(true, Ordering::Relaxed);
+    bench.tick();
+    sleep(SECOND / 4).await;
+    // Number 4 is handed over before 3 fails, 5 while 4 has not settled: it has to wait.
+    bench.tick();
+    sleep(3 * SECOND / 8).await;
+    assert_eq!(bench.attempts(), [1, 2, 3, 4]);
+    bench.tick();
+    yield_now().await;
+    assert_eq!(bench.attempts(), [1, 2, 3, 4]);
+    bench.wire.most_in_flight.store(0, Ordering::Relaxed);
+    for _ in 0..10 {
+        bench.tick_after(SECOND).await;
+    }
+    assert_eq!(bench.wire.most_in_flight.load(Ordering::Relaxed), 1);
+    assert!(bench.attempts()[4..].iter().all(|&number| number == 3));
+    away.store(false, Ordering::Relaxed);
+    bench.close(100 * SECOND).await;
+    bench.check();
+    assert_eq!(bench.ranges().len(), 15);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panicking_transport_is_a_failure_to_repeat() {
     let mut calls = 0;
     let mut bench = Bench::new(Setup::default(), move |_| {

@@ -1,12 +1,9 @@
 //! Whole pipelines on scripted clocks: aligned ticks, steps, suspension.
 
-use std::sync::{Mutex, mpsc};
+use std::sync::Mutex;
 
 use serde_json::json;
-use tokio::{
-    sync::Notify,
-    time::{advance, timeout},
-};
+use tokio::sync::Notify;
 
 use super::{
     super::{

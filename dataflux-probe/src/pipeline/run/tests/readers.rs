@@ -1,5 +1,12 @@
 //! Readers that are late, broken or absent, those of metadata, and a single window without outputs.
 
+use std::sync::{
+    atomic::{AtomicU64, Ordering},
+    mpsc,
+};
+
+use tokio::{sync::Notify, task::yield_now, time::advance};
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -57,37 +64,56 @@ async fn a_panicking_and_a_failing_reader_do_not_disturb_the_others() {
     assert_eq!(of("works").reads.get() as usize, works.len() + 1);
 }
 
+/// Gives threads the real time they need, while the paused time stands still.
+async fn until(condition: impl Fn() -> bool) {
+    for _ in 0..60_000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(MS);
+        yield_now().await;
+    }
+    panic!("waited for a minute");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_late_reader_joins_the_next_envelope_and_delays_nobody() {
     let (release, held) = mpsc::channel::<()>();
-    let (started, starts) = mpsc::channel::<()>();
+    let holding = Arc::new(Notify::new());
+    let starts = Arc::clone(&holding);
+    let quick_reads = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&quick_reads);
     let mut reads = 0;
     let bench = Bench::new()
         .read("late", SECOND, move |out| {
             reads += 1;
             out.counter(&EVENTS, None, ["reads"], reads);
             if reads == 3 {
-                started.send(()).unwrap();
-                held.recv().unwrap();
+                starts.notify_one();
+                held.recv()?;
             }
             Ok(())
         })
-        .count("quick", SECOND);
-    let driver = async {
-        // While a thread is at work, time moves only by hand.
-        let mut held_for = 0;
-        let mut is_held = false;
-        for _ in 0..900 {
-            advance(10 * MS).await;
-            // Threads need real time for what they do in none of the paused one.
-            timeout(Duration::ZERO, pending::<()>()).await.ok();
-            std::thread::sleep(MS);
-            is_held |= starts.try_recv().is_ok();
-            held_for += u32::from(is_held);
-            if held_for == 250 {
-                release.send(()).unwrap();
+        .read("quick", SECOND, move |out| {
+            let count = counting.fetch_add(1, Ordering::Relaxed) + 1;
+            out.counter(&EVENTS, None, ["reads"], count);
+            Ok(())
+        });
+    let envelopes = bench.capture.clone();
+    let driver = async move {
+        // The third read is that of envelope 2. As long as a thread is at work, paused time moves only by hand.
+        holding.notified().await;
+        for number in 2..=4 {
+            advance(PATIENCE + MS).await;
+            until(|| quick_reads.load(Ordering::Relaxed) == number + 1).await;
+            advance(550 * MS).await;
+            until(|| envelopes.envelopes().len() as u64 == number).await;
+            if number < 4 {
+                advance(400 * MS).await;
             }
         }
+        release.send(()).unwrap();
+        sleep(4 * SECOND).await;
     };
     let (capture, counters) = bench.run(driver).await;
     let quick = capture.sources("quick");
@@ -104,7 +130,7 @@ async fn a_late_reader_joins_the_next_envelope_and_delays_nobody() {
         .iter()
         .map(|(_, source)| source.health.status)
         .collect();
-    // The third read is the one of envelope 2; it is held for 2.5 s, so it is in envelope 5, together with the read of its own.
+    // Envelope 5 has the read that was late and its own.
     assert_eq!(
         statuses[..6],
         [
