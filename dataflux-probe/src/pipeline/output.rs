@@ -157,10 +157,7 @@ impl Delivery {
             return false;
         };
         let limits = logger.limits();
-        if self.failed
-            || self.retry_at.is_some()
-            || self.flight.len() >= self.room(limits.in_flight)
-        {
+        if self.retry_at.is_some() || self.flight.len() >= self.room(limits.in_flight) {
             return false;
         }
         if self.outbox.is_empty() {
@@ -185,7 +182,7 @@ impl Delivery {
         true
     }
 
-    /// How many payloads may be in flight.
+    /// How many payloads may be in flight. After a failure it is one, so nothing follows before all in flight have settled.
     fn room(&self, limit: usize) -> usize {
         if !self.proven {
             1
