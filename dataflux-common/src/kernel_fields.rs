@@ -103,3 +103,36 @@ impl fmt::Display for KernelField {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[expect(unreachable_pub, reason = "the macro declares for other crates")]
+mod tests {
+    extern crate std;
+
+    use std::string::ToString as _;
+
+    use super::*;
+
+    kernel_fields! {
+        STATE = member("task", &["__state"], 4), or member("task", &["state"], 8);
+        INODE = member("net", &["ns", "inum"], 4);
+        REASON = argument("kfree_skb", "enum skb_drop_reason");
+        FLUSH = Lookup::Enumerator { of: "flags", named: "FLUSH" }, or Lookup::Otherwise(4);
+    }
+
+    #[test]
+    fn constants_are_the_places_of_their_facts() {
+        assert_eq!([STATE, INODE, REASON, FLUSH, FIELDS], [0, 1, 2, 3, 4]);
+        let names = KERNEL_FIELDS.map(|field| field.name);
+        assert_eq!(names, ["STATE", "INODE", "REASON", "FLUSH"]);
+    }
+
+    #[test]
+    fn facts_are_named_as_people_look_for_them() {
+        let told = |place: usize| KERNEL_FIELDS[place].to_string();
+        assert_eq!(told(STATE), "task.__state or task.state");
+        assert_eq!(told(INODE), "net.ns.inum");
+        assert_eq!(told(REASON), "`enum skb_drop_reason` argument of kfree_skb");
+        assert_eq!(told(FLUSH), "FLUSH in enum flags or 4");
+    }
+}
