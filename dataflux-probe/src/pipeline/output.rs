@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::anyhow;
 use bytes::Bytes;
 use tokio::{
     sync::watch,
@@ -300,17 +301,28 @@ impl Delivery {
         if record.pending > 0 {
             return;
         }
+        let mut refused = None;
         if let (None, Some(limit)) = (record.lost, record.too_large) {
             match split::parts(&*self.formatter, &record.whole, limit) {
                 Ok(Some(parts)) => record.parts = Some(parts),
-                Ok(None) => record.lost = Some(Cause::Rejected),
-                Err(_) => record.lost = Some(Cause::Unformattable),
+                Ok(None) => {
+                    record.lost = Some(Cause::Rejected);
+                    refused = Some(anyhow!("a single series is too large"));
+                }
+                Err(error) => {
+                    record.lost = Some(Cause::Unformattable);
+                    refused = Some(error);
+                }
             }
         }
-        if let Some(cause) = record.lost {
+        let (lost, again) = (record.lost, record.again || record.too_large.is_some());
+        if let Some(error) = refused {
+            self.refuse(&error);
+        }
+        if let Some(cause) = lost {
             self.records.remove(&ticket);
             self.inbox.lose(ticket, cause);
-        } else if record.again || record.too_large.is_some() {
+        } else if again {
             self.inbox.again(ticket);
         } else {
             self.records.remove(&ticket);
