@@ -71,9 +71,15 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     }
     build_ebpf::build(&setup::kernel_tools()?)?;
     rebuild_if_outdated()?;
-    let program = probe_binary::build(Profile::Release)?;
     let folder = workspace::root().join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    let probe = match args.only {
+        Some(Part::Programs) => None,
+        _ => Some(Installation::new(
+            probe_binary::build(Profile::Release)?,
+            &folder,
+        )?),
+    };
 
     let start = Instant::now();
     let machine = machine()?;
@@ -83,12 +89,17 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
             machine.load_average
         ));
     }
-    let probe = Installation::new(program, &folder)?;
     let rounds = usize::from(args.rounds);
     let wants = |part: Part| args.only.is_none_or(|only| only == part);
     let programs = wants(Part::Programs).then(|| programs::measure(rounds, &folder));
-    let slowdown = wants(Part::Slowdown).then(|| slowdown::measure(rounds, &probe, &folder));
-    let process = wants(Part::Process).then(|| process::measure(&probe));
+    let slowdown = probe
+        .as_ref()
+        .filter(|_| wants(Part::Slowdown))
+        .map(|probe| slowdown::measure(rounds, probe, &folder));
+    let process = probe
+        .as_ref()
+        .filter(|_| wants(Part::Process))
+        .map(process::measure);
     let report = Report {
         machine,
         rounds,
