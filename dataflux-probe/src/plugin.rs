@@ -46,6 +46,8 @@ pub enum Capability {
     Bpf,
     /// Attach to tracepoints and read kernel memory from programs.
     Perfmon,
+    /// Raise the limit of locked memory, which maps count towards before Linux 5.11.
+    SysResource,
 }
 
 impl Capability {
@@ -55,6 +57,7 @@ impl Capability {
         match self {
             Self::Bpf => "CAP_BPF",
             Self::Perfmon => "CAP_PERFMON",
+            Self::SysResource => "CAP_SYS_RESOURCE",
         }
     }
 }

@@ -72,9 +72,9 @@ fn line(out: &mut impl Write, name: &str, health: &Health) -> io::Result<()> {
 
 fn way_out(status: Status) -> Option<&'static str> {
     match status {
-        Status::Denied => {
-            Some("run as root, or with CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8)")
-        }
+        Status::Denied => Some(
+            "run as root, or with CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); before Linux 5.11 also with CAP_SYS_RESOURCE or without a limit of locked memory",
+        ),
         // The reason names the command that builds them.
         Status::Unsupported if objects::OBJECTS.is_empty() => None,
         Status::Unsupported => Some("a kernel that has it; all else works without"),

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, io, os::fd::AsFd as _};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::MapError,
+    maps::{MapError, MapType},
     programs::{BtfTracePoint, ProgramError},
-    sys::SyscallError,
+    sys::{SyscallError, is_map_supported},
 };
 use aya_log::EbpfLogger;
 use dataflux_common::{
@@ -160,7 +160,7 @@ impl Kernel {
         loader.map_max_entries("AYA_LOGS", DIAGNOSTICS_BYTES as u32);
         loader.load(bytes).map_err(|error| match &error {
             EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
-                failure(Some(io_error), Capability::Bpf, &error)
+                failure(Some(io_error), lacking_for_maps(), &error)
             }
             _ => failure(None, Capability::Bpf, &error),
         })
@@ -242,6 +242,15 @@ fn attach(ebpf: &mut Ebpf, types: &KernelTypes, program: &Program) -> Result<(),
         }
         _ => failure(None, Capability::Perfmon, &error),
     })
+}
+
+/// What is missing where a map is refused. Kernels that charge maps to the limit of locked memory refuse one that exceeds it
+/// as they refuse one without the privilege; then a map of one byte is still possible.
+fn lacking_for_maps() -> Capability {
+    match is_map_supported(MapType::Array) {
+        Ok(true) => Capability::SysResource,
+        Ok(false) | Err(_) => Capability::Bpf,
+    }
 }
 
 /// Tells a missing privilege from everything else. Of a verifier's log only the last lines say what is wrong.
