@@ -189,6 +189,8 @@ pub struct Snapshot {
     pub series: Vec<Series>,
     /// Events since attaching that the kernel side could not record.
     pub lost: u64,
+    /// Entities that are gone and whose kernel values were cleared after this read: one that comes again counts from 0.
+    pub ended: Vec<Entity>,
     /// Metrics that this machine cannot give.
     pub unsupported: Vec<&'static MetricDef>,
     /// Set by a reader whose values are incomplete or in doubt, with the reason. `Ok` otherwise.

@@ -35,11 +35,16 @@ pub(crate) struct Lone {
 
 impl Lone {
     pub(crate) fn new(index: u32) -> Self {
+        Self::called(index, index)
+    }
+
+    /// One that has the names of the interface with the other index.
+    pub(crate) fn called(like: u32, index: u32) -> Self {
         let lone = Self {
-            name: format!("dfpl{index}"),
+            name: format!("dfpl{like}"),
             index,
         };
-        let peer = format!("dfpp{index}");
+        let peer = format!("dfpp{like}");
         let places = limits::INTERFACES as u32;
         let peer_index = index * places + limits::OTHER_INTERFACE as u32;
         let (index, peer_index) = (index.to_string(), peer_index.to_string());

@@ -162,6 +162,32 @@ fn a_place_belongs_to_one_interface_until_it_is_gone() {
     );
 }
 
+/// Scenario: between two reads an interface is replaced by another of the same name, which has another index.
+/// Guarantees: the second one keeps its place, and what it counts adds up over several reads.
+#[test]
+fn a_replacement_of_the_same_name_is_no_interface_that_is_gone() {
+    const FRAMES: u64 = 23;
+    let Some(_machine) = machine() else { return };
+    let mut first = Lone::new(free_index());
+    let like = first.index;
+    let index = free_index();
+    let mut reader = Attached::new("network", "");
+    reader.read();
+    first.delete();
+    let second = Lone::called(like, index);
+    let entity = Entity {
+        kind: EntityKind::Interface,
+        key: EntityKey::Id(second.index),
+    };
+    for round in 1..=3 {
+        second.send(FRAMES);
+        let sent = reader
+            .read()
+            .counter("network.packets", Some(&entity), &["sent"]);
+        assert_eq!(sent, round * FRAMES, "frames after round {round}");
+    }
+}
+
 fn switch_ipv6_off(interface: &str) {
     fs::write(
         format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"),

@@ -272,12 +272,16 @@ impl MetricReader for BlockIo {
 
 impl Attached {
     fn devices(&self, out: &mut Snapshot) -> anyhow::Result<()> {
-        // Looked at before the counters: what has gone by now is counted to its end below.
+        // The owners of the places before the devices that exist, so that none is taken for gone because it is new; those
+        // before the counters, so that what has gone is counted to its end.
+        let tags: Vec<_> = (0..self.devices.len())
+            .map(|place| self.devices.word(place, offset_of!(Device, tag)))
+            .collect();
         let live = self.live()?;
         let mut found: BTreeMap<EntityKey, Box<[[u64; WORDS]; OPERATIONS]>> = BTreeMap::new();
         let mut gone = Vec::new();
-        for place in 0..self.devices.len() {
-            let key = match self.devices.word(place, offset_of!(Device, tag)) {
+        for (place, tag) in tags.into_iter().enumerate() {
+            let key = match tag {
                 _ if place == OTHER_DEVICE => EntityKey::Other,
                 0 => continue,
                 tag => {
@@ -287,7 +291,7 @@ impl Attached {
                     )]
                     let device = (tag - 1) as u32;
                     if !live.contains(&EntityKind::Device.format_id(device)) {
-                        gone.push(place);
+                        gone.push((place, device));
                     }
                     EntityKey::Id(device)
                 }
@@ -329,8 +333,13 @@ impl Attached {
                 series(out, &entity, operation, words);
             }
         }
-        gone.into_iter()
-            .for_each(|place| self.devices.clear(place, 0, size_of::<Device>()));
+        for (place, device) in gone {
+            self.devices.clear(place, 0, size_of::<Device>());
+            out.ended.push(Entity {
+                kind: EntityKind::Device,
+                key: EntityKey::Id(device),
+            });
+        }
         Ok(())
     }
 

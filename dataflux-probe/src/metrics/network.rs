@@ -202,29 +202,25 @@ impl Attached {
 
     fn packets(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
         let mut interfaces: BTreeMap<EntityKey, Sums> = BTreeMap::new();
-        // Looked at before the counters: what has gone by now is counted to its end below.
-        let live = self.interfaces.read()?;
+        // The owners of the places before the interfaces that exist, so that none is taken for gone because it is new; those
+        // before the counters, so that what has gone is counted to its end.
+        let owned = self.owned();
+        let live = self
+            .interfaces
+            .read(owned.iter().filter_map(Owned::index))?;
         let mut gone = Vec::new();
-        for cpu in 0..self.cpus.len() {
-            for place in 0..INTERFACES {
-                let at = offset_of!(Cpu, interfaces) + place * size_of::<Interface>();
-                let tag = self.cpus.word(cpu, at + offset_of!(Interface, tag));
-                let key = match u32::try_from(tag) {
-                    _ if place == OTHER_INTERFACE => EntityKey::Other,
-                    Ok(0) | Err(_) => continue,
-                    Ok(index) => {
-                        if !live.contains(&index) {
-                            gone.push((cpu, at));
-                        }
-                        EntityKey::Id(index)
-                    }
-                };
-                let sums = interfaces.entry(key).or_insert(Sums([[0; WORDS]; 2]));
-                for (direction, sums) in sums.0.iter_mut().enumerate() {
-                    let at =
-                        at + offset_of!(Interface, directions) + direction * size_of::<Direction>();
-                    self.cpus.add_to(sums, cpu, at);
-                }
+        for place in owned {
+            if let Some(index) = place.index()
+                && !live.contains(&index)
+            {
+                gone.push((place.cpu, place.at, index));
+            }
+            let sums = interfaces.entry(place.key).or_insert(Sums([[0; WORDS]; 2]));
+            for (direction, sums) in sums.0.iter_mut().enumerate() {
+                let at = place.at
+                    + offset_of!(Interface, directions)
+                    + direction * size_of::<Direction>();
+                self.cpus.add_to(sums, place.cpu, at);
             }
         }
         for (key, sums) in interfaces {
@@ -236,10 +232,47 @@ impl Attached {
                 series(out, &entity, direction, sums);
             }
         }
-        for (cpu, at) in gone {
+        for (cpu, at, index) in gone {
             self.cpus.clear(cpu, at, size_of::<Interface>());
+            out.ended.push(Entity {
+                kind: EntityKind::Interface,
+                key: EntityKey::Id(index),
+            });
         }
         Ok(())
+    }
+
+    /// The places in use, on all CPUs.
+    fn owned(&self) -> Vec<Owned> {
+        let places = (0..self.cpus.len()).flat_map(|cpu| (0..INTERFACES).map(move |at| (cpu, at)));
+        let owned = |(cpu, place)| {
+            let at = offset_of!(Cpu, interfaces) + place * size_of::<Interface>();
+            let tag = self.cpus.word(cpu, at + offset_of!(Interface, tag));
+            let key = match u32::try_from(tag) {
+                _ if place == OTHER_INTERFACE => EntityKey::Other,
+                Ok(0) | Err(_) => return None,
+                Ok(index) => EntityKey::Id(index),
+            };
+            Some(Owned { cpu, at, key })
+        };
+        places.filter_map(owned).collect()
+    }
+}
+
+/// A place in use: its CPU, its offset there, and whose it is.
+struct Owned {
+    cpu: usize,
+    at: usize,
+    key: EntityKey,
+}
+
+impl Owned {
+    /// The index of the interface that owns it, if that is a single one.
+    fn index(&self) -> Option<u32> {
+        match self.key {
+            EntityKey::Id(index) => Some(index),
+            EntityKey::Name(_) | EntityKey::Other => None,
+        }
     }
 }
 
@@ -295,8 +328,8 @@ fn reason_names(btf: &Btf) -> Vec<Cow<'static, str>> {
     names
 }
 
-/// The indexes of the interfaces that exist, read again when the names change, and now and then because an interface may be
-/// replaced by another of the same name.
+/// The indexes of the interfaces that exist. An interface may be replaced by another of the same name, so they are read again
+/// not only when the names change but also when an unknown one has counted, and now and then.
 struct LiveInterfaces {
     folder: PathBuf,
     names: BTreeSet<std::ffi::OsString>,
@@ -316,14 +349,19 @@ impl LiveInterfaces {
         }
     }
 
-    fn read(&mut self) -> anyhow::Result<&BTreeSet<u32>> {
+    /// What exists now, as far as `counted` can tell: an index that is not in the answer is gone.
+    fn read(&mut self, counted: impl IntoIterator<Item = u32>) -> anyhow::Result<&BTreeSet<u32>> {
         let listing = || -> std::io::Result<BTreeSet<_>> {
             fs::read_dir(&self.folder)?
                 .map(|entry| Ok(entry?.file_name()))
                 .collect()
         };
         let names = listing().with_context(|| self.folder.display().to_string())?;
-        if names != self.names || self.read.is_none_or(|read| read.elapsed() > Self::FRESH) {
+        let unknown = |index| !self.indexes.contains(&index);
+        if names != self.names
+            || counted.into_iter().any(unknown)
+            || self.read.is_none_or(|read| read.elapsed() > Self::FRESH)
+        {
             // An interface that vanishes meanwhile has no index to read; the next look notices.
             let index = |name| {
                 fs::read_to_string(self.folder.join(name).join("ifindex"))

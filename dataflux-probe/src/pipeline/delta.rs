@@ -7,8 +7,8 @@ use super::{
     identity::{Finder, Identified},
 };
 use crate::model::{
-    Born, Buckets, Fall, Health, Kind, Metric, MetricDef, Series, Snapshot, Source, Status, Total,
-    Value,
+    Born, Buckets, Entity, Fall, Health, Kind, Metric, MetricDef, Series, Snapshot, Source, Status,
+    Total, Value,
 };
 
 /// What one reader has counted so far, and since when.
@@ -45,7 +45,7 @@ impl Delta {
         if let Ok(snapshot) = read {
             self.since = at;
             self.lost = snapshot.lost;
-            self.before = Some(snapshot.series);
+            self.before = Some(continuing(snapshot.series, &snapshot.ended));
         }
     }
 
@@ -77,6 +77,7 @@ impl Delta {
         let Snapshot {
             mut series,
             lost,
+            ended,
             unsupported,
             mut health,
         } = snapshot;
@@ -119,7 +120,7 @@ impl Delta {
         };
         self.since = at;
         self.lost = lost;
-        self.before = Some(series);
+        self.before = Some(continuing(series, &ended));
         Source {
             reader: self.reader,
             health,
@@ -130,6 +131,15 @@ impl Delta {
             metrics,
         }
     }
+}
+
+/// The series that the next snapshot compares with: those of cleared values count from 0 if they come again.
+fn continuing(mut series: Vec<Series>, ended: &[Entity]) -> Vec<Series> {
+    if !ended.is_empty() {
+        let cleared = |entity: &Entity| ended.contains(entity);
+        series.retain(|series| !series.entity.as_ref().is_some_and(cleared));
+    }
+    series
 }
 
 fn metric(series: &Series, value: Value) -> Metric {

@@ -104,6 +104,48 @@ fn a_fall_is_a_new_series_or_jitter() {
 }
 
 #[test]
+fn what_was_cleared_counts_from_zero_even_if_it_is_higher_by_then() {
+    let counted = |events: u64| {
+        let entity = |index| {
+            Some(Entity {
+                kind: EntityKind::Interface,
+                key: EntityKey::Id(index),
+            })
+        };
+        let mut snapshot = Snapshot::default();
+        let histogram = || Buckets {
+            sum: events,
+            counts: vec![(1, events)],
+        };
+        for index in [7, 8] {
+            snapshot.counter(&EVENTS, entity(index), ["a"], events);
+            snapshot.histogram(&SIZES, entity(index), ["a"], histogram());
+        }
+        snapshot.ended.extend(entity(7));
+        snapshot
+    };
+    let values = |source: Source| -> Vec<u64> {
+        let value = |metric: Metric| match metric.value {
+            Value::Counter { value, .. } => value.expect("no baseline"),
+            Value::Histogram(buckets) => buckets.count(),
+            other @ Value::Gauge { .. } => panic!("{other:?}"),
+        };
+        source.metrics.into_iter().map(value).collect()
+    };
+    let mut delta = Delta::new("fake", true);
+    delta.start(at(0));
+    delta.baseline(at(0), Ok(counted(100)));
+    assert_eq!(
+        values(delta.source(at(1), Ok(counted(150)))),
+        [150, 150, 50, 50]
+    );
+    assert_eq!(
+        values(delta.source(at(2), Ok(counted(170)))),
+        [170, 170, 20, 20]
+    );
+}
+
+#[test]
 fn a_histogram_is_the_growth_of_its_buckets() {
     let mut delta = begun(&[sizes(50, &[(1, 5), (7, 2)])]);
     assert_eq!(
