@@ -64,25 +64,29 @@ pub const STATUSES: usize = 16;
 pub const SIZE_BUCKETS: usize = 240;
 
 shared! {
-    /// Counters and histograms of one operation on one device, shared by all CPUs through atomic adds.
+    /// Counters and histograms of one operation on one device, shared by all CPUs through atomic adds. What follows from
+    /// others is not added again: every completed request is in `latency`, `unstamped_start` or `disordered_start`.
     pub struct Operation {
-        /// Completed requests.
-        pub requests: u64,
         /// Completed bytes, of requests completed in part as well.
         pub bytes: u64,
+        /// Those of completions that were not the last of their request.
+        pub bytes_in_part: u64,
+        /// Bytes of requests in `sizes` that had completed before their last completion. So the sum of `sizes` is
+        /// `bytes - bytes_in_part + bytes_before`.
+        pub bytes_before: u64,
         /// Completions with an error, by status; status 0 is none.
         pub errors: [u64; STATUSES],
         /// Completed requests without a start stamp: in no time histogram.
         pub unstamped_start: u64,
+        /// Completed requests with a start stamp later than their completion: in no time histogram.
+        pub disordered_start: u64,
         /// Completed requests with a start stamp but without an issue stamp: in `latency` only.
         pub unstamped_issue: u64,
-        /// Completed requests whose stamps contradict each other: at most in `latency`.
-        pub disordered: u64,
-        /// Bytes of the requests in `sizes`.
-        pub size_sum: u64,
+        /// Completed requests whose issue stamp contradicts the others: in `latency` only.
+        pub disordered_issue: u64,
         /// Whole requests by size in bytes.
         pub sizes: [u64; SIZE_BUCKETS],
-        /// Start to completion, ns.
+        /// Start to completion, ns. Its sum is that of the requests that are in no other time histogram.
         pub latency: Histogram,
         /// Issue to completion, ns.
         pub device_time: Histogram,

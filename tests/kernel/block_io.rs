@@ -105,6 +105,20 @@ fn one_round(device: &LoopDevice, reader: &mut Attached) -> Result<(), Inexact> 
                 hidden_ran: switches_of_process_1() > hidden,
             });
         }
+        let sum = |metric: &str| {
+            let of = |totals: &Totals| totals.histogram(metric, Some(&entity), &[operation]).1;
+            of(&last) - of(&first)
+        };
+        assert_eq!(
+            sum("block_io.size"),
+            bytes,
+            "sizes of {operation}s add up to their bytes"
+        );
+        let parts = sum("block_io.device_time") + sum("block_io.queue_time");
+        assert!(
+            sum("block_io.latency") >= parts,
+            "{operation}: latency contains its parts"
+        );
         for histogram in ["latency", "device_time", "queue_time", "size"] {
             let metric = format!("block_io.{histogram}");
             let disordered = if histogram == "size" {

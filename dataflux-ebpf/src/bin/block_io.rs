@@ -28,6 +28,7 @@ use aya_ebpf::{
 use aya_log_ebpf::info;
 use dataflux_common::{
     block_io::*,
+    histogram::bucket,
     limits::{DEVICES, ISSUED_REQUESTS, OTHER_DEVICE},
 };
 use dataflux_ebpf::{add_shared, constant, count_shared, field, has, load, record_shared};
@@ -259,9 +260,11 @@ pub fn block_rq_complete(context: BtfTracePointContext) -> i32 {
             & 1
             != 0;
         if completed < left || in_flush_sequence && kind != FLUSH {
+            if completed > 0 {
+                add_shared(addr_of_mut!((*operation).bytes_in_part), completed);
+            }
             return 0;
         }
-        add_shared(addr_of_mut!((*operation).requests), 1);
         let stamped: u64 = load(request, field(&FIELDS, REQUEST_ISSUE));
         size(request, operation, completed, stamped);
         times(request, operation, stamped);
@@ -285,11 +288,10 @@ unsafe fn size(request: *const u8, operation: *mut Operation, completed: u64, st
         };
         let bytes = completed.max(u64::from(sectors) << 9);
         if bytes > 0 {
-            count_shared(
-                addr_of_mut!((*operation).sizes),
-                dataflux_common::histogram::bucket(bytes),
-            );
-            add_shared(addr_of_mut!((*operation).size_sum), bytes);
+            count_shared(addr_of_mut!((*operation).sizes), bucket(bytes));
+        }
+        if bytes > completed {
+            add_shared(addr_of_mut!((*operation).bytes_before), bytes - completed);
         }
     }
 }
@@ -316,20 +318,24 @@ unsafe fn times(request: *const u8, operation: *mut Operation, stamped: u64) {
         }
         let now = bpf_ktime_get_ns();
         if now < start {
-            add_shared(addr_of_mut!((*operation).disordered), 1);
+            add_shared(addr_of_mut!((*operation).disordered_start), 1);
             return;
         }
-        record_shared(addr_of_mut!((*operation).latency), now - start);
+        let latency = addr_of_mut!((*operation).latency);
+        let device_time = addr_of_mut!((*operation).device_time);
+        count_shared(addr_of_mut!((*latency).counts), bucket(now - start));
         if issue == 0 {
+            add_shared(addr_of_mut!((*latency).sum), now - start);
             add_shared(addr_of_mut!((*operation).unstamped_issue), 1);
             return;
         }
         // Since 6.9 the kernel may stamp with a time that it read once for a batch of requests.
         if issue < start || issue > now {
-            add_shared(addr_of_mut!((*operation).disordered), 1);
+            add_shared(addr_of_mut!((*latency).sum), now - start);
+            add_shared(addr_of_mut!((*operation).disordered_issue), 1);
             return;
         }
-        record_shared(addr_of_mut!((*operation).device_time), now - issue);
+        record_shared(device_time, now - issue);
         record_shared(addr_of_mut!((*operation).queue_time), issue - start);
     }
 }

@@ -302,16 +302,7 @@ impl Attached {
                 .or_insert_with(|| Box::new([[0; WORDS]; OPERATIONS]));
             for (operation, sums) in sums.iter_mut().enumerate() {
                 let at = offset_of!(Device, operations) + operation * size_of::<Operation>();
-                let active = [
-                    offset_of!(Operation, requests),
-                    offset_of!(Operation, bytes),
-                ];
-                if active
-                    .iter()
-                    .any(|field| self.devices.word(place, at + field) > 0)
-                {
-                    self.devices.add_to(sums, place, at);
-                }
+                self.devices.add_to(sums, place, at);
             }
         }
         for (key, sums) in found {
@@ -369,51 +360,46 @@ impl Attached {
 /// Adds the series of one operation of one device, if there was ever anything.
 fn series(out: &mut Snapshot, entity: &Entity, operation: &'static str, words: &[u64; WORDS]) {
     let word = |offset: usize| words[offset / size_of::<u64>()];
-    let part =
-        |offset: usize, length: usize| words[offset / size_of::<u64>()..][..length].iter().copied();
-    let (requests, bytes) = (
-        word(offset_of!(Operation, requests)),
-        word(offset_of!(Operation, bytes)),
-    );
+    let part = |offset: usize, length: usize| {
+        let words = &words[offset / size_of::<u64>()..][..length];
+        words.iter().copied()
+    };
+    let times = |offset: usize| {
+        let counts = part(offset + offset_of!(Histogram, counts), BUCKETS);
+        Buckets::from_dense(word(offset + offset_of!(Histogram, sum)), counts)
+    };
+    let device_time = times(offset_of!(Operation, device_time));
+    let queue_time = times(offset_of!(Operation, queue_time));
+    let mut latency = times(offset_of!(Operation, latency));
+    // What is in the other two is not added a third time by the kernel side.
+    latency.sum += device_time.sum + queue_time.sum;
+    let unstamped = word(offset_of!(Operation, unstamped_start));
+    let disordered = word(offset_of!(Operation, disordered_start));
+    let requests = latency.count() + unstamped + disordered;
+    let bytes = word(offset_of!(Operation, bytes));
     if requests == 0 && bytes == 0 {
         return;
     }
+    let whole = bytes.saturating_sub(word(offset_of!(Operation, bytes_in_part)));
+    let sizes = Buckets::from_dense(
+        whole + word(offset_of!(Operation, bytes_before)),
+        part(offset_of!(Operation, sizes), SIZE_BUCKETS),
+    );
     let entity = || Some(entity.clone());
     out.counter(&REQUESTS, entity(), [operation], requests);
     out.counter(&BYTES, entity(), [operation], bytes);
-    for (status, count) in part(offset_of!(Operation, errors), STATUSES)
-        .enumerate()
-        .filter(|&(_, count)| count > 0)
-    {
-        out.counter(&ERRORS, entity(), [operation, STATUS_NAMES[status]], count);
+    let errors = part(offset_of!(Operation, errors), STATUSES).zip(STATUS_NAMES);
+    for (count, status) in errors.filter(|&(count, _)| count > 0) {
+        out.counter(&ERRORS, entity(), [operation, status], count);
     }
-    for (stamp, offset) in [
-        ("start", offset_of!(Operation, unstamped_start)),
-        ("issue", offset_of!(Operation, unstamped_issue)),
-    ] {
-        out.counter(&UNSTAMPED, entity(), [operation, stamp], word(offset));
-    }
-    out.counter(
-        &DISORDERED,
-        entity(),
-        [operation],
-        word(offset_of!(Operation, disordered)),
-    );
-    for (metric, offset) in [
-        (&LATENCY, offset_of!(Operation, latency)),
-        (&DEVICE_TIME, offset_of!(Operation, device_time)),
-        (&QUEUE_TIME, offset_of!(Operation, queue_time)),
-    ] {
-        let counts = part(offset + offset_of!(Histogram, counts), BUCKETS);
-        out.histogram(
-            metric,
-            entity(),
-            [operation],
-            Buckets::from_dense(word(offset + offset_of!(Histogram, sum)), counts),
-        );
-    }
-    let sizes = part(offset_of!(Operation, sizes), SIZE_BUCKETS);
-    let sizes = Buckets::from_dense(word(offset_of!(Operation, size_sum)), sizes);
+    out.counter(&UNSTAMPED, entity(), [operation, "start"], unstamped);
+    let unstamped_issue = word(offset_of!(Operation, unstamped_issue));
+    out.counter(&UNSTAMPED, entity(), [operation, "issue"], unstamped_issue);
+    let disordered = disordered + word(offset_of!(Operation, disordered_issue));
+    out.counter(&DISORDERED, entity(), [operation], disordered);
+    out.histogram(&LATENCY, entity(), [operation], latency);
+    out.histogram(&DEVICE_TIME, entity(), [operation], device_time);
+    out.histogram(&QUEUE_TIME, entity(), [operation], queue_time);
     out.histogram(&REQUEST_SIZE, entity(), [operation], sizes);
 }
 
