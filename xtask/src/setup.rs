@@ -71,7 +71,13 @@ pub(crate) fn kernel_tools() -> anyhow::Result<KernelTools> {
             if !has_apt() {
                 return find_kernel_tools();
             }
-            install_packages("a compiler for kernel objects", &COMPILER_PACKAGES)?;
+            // All at once: whoever must type the commands types them once.
+            let linker = linker_packages(DEBIAN_LLVM);
+            let mut packages = COMPILER_PACKAGES.to_vec();
+            if BPF_LINKER.find().is_none() {
+                packages.extend(linker.iter().map(String::as_str));
+            }
+            install_packages("the compiler of kernel objects", &packages)?;
             match Route::find() {
                 Some(route) => route,
                 None => return find_kernel_tools(),

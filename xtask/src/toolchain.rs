@@ -14,6 +14,9 @@ use crate::{command, workspace};
 /// The compilation target of kernel objects: little-endian BPF.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
+/// The oldest compiler the workspace accepts is 1.this: `rust-version` in its Cargo.toml.
+const OLDEST: u32 = 95;
+
 /// A way to compile the kernel crate.
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -49,17 +52,7 @@ impl Route {
 
     /// The major version of the compiler's LLVM, which the linker's must not be older than.
     pub(crate) fn llvm(&self) -> anyhow::Result<u32> {
-        let version = command::read(Command::new(&self.rustc).arg("-vV"))?;
-        version
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("LLVM version: ")?
-                    .split('.')
-                    .next()?
-                    .parse()
-                    .ok()
-            })
-            .with_context(|| format!("`{} -vV` names no LLVM version", self.rustc.display()))
+        self.version("LLVM version: ")
     }
 
     /// Whether the compiler is the distribution's, so that its other tools are packages too.
@@ -118,24 +111,20 @@ impl Route {
     }
 
     fn prebuilt() -> Option<Self> {
-        [
-            command::find("rustc"),
-            Some(PathBuf::from("/usr/bin/rustc")),
-        ]
-        .into_iter()
-        .flatten()
-        .find_map(|rustc| {
-            let sysroot = sysroot(&mut Command::new(&rustc))?;
-            sysroot
-                .join("lib/rustlib")
-                .join(TARGET)
-                .is_dir()
-                .then_some(Self {
+        let known = PathBuf::from("/usr/bin/rustc");
+        command::find("rustc")
+            .into_iter()
+            .chain([known])
+            .find_map(|rustc| {
+                let sysroot = sysroot(&mut Command::new(&rustc))?;
+                let core = sysroot.join("lib/rustlib").join(TARGET);
+                let route = Self {
                     core: Core::Prebuilt,
                     rustc,
                     sysroot,
-                })
-        })
+                };
+                (core.is_dir() && route.is_new_enough()).then_some(route)
+            })
     }
 
     fn nightly() -> Option<Self> {
@@ -145,14 +134,26 @@ impl Route {
                 .arg("+nightly")
                 .env("RUSTUP_AUTO_INSTALL", "0"),
         )?;
-        sysroot
-            .join("lib/rustlib/src/rust/library")
-            .is_dir()
-            .then(|| Self {
-                core: Core::FromSource,
-                rustc: sysroot.join("bin/rustc"),
-                sysroot,
-            })
+        let core = sysroot.join("lib/rustlib/src/rust/library");
+        let route = Self {
+            core: Core::FromSource,
+            rustc: sysroot.join("bin/rustc"),
+            sysroot,
+        };
+        (core.is_dir() && route.is_new_enough()).then_some(route)
+    }
+
+    fn is_new_enough(&self) -> bool {
+        self.version("release: 1.")
+            .is_ok_and(|minor| minor >= OLDEST)
+    }
+
+    /// The number that follows some words in what the compiler says about itself.
+    fn version(&self, words: &str) -> anyhow::Result<u32> {
+        let text = command::read(Command::new(&self.rustc).arg("-vV"))?;
+        text.lines()
+            .find_map(|line| line.strip_prefix(words)?.split('.').next()?.parse().ok())
+            .with_context(|| format!("`{} -vV` says no `{words}`", self.rustc.display()))
     }
 }
 
