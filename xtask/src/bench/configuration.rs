@@ -44,13 +44,14 @@ fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a string takes any text");
 }
 
-/// A kernel reader with its defaults, as the probe itself would build it for a host with this `/proc`, and what it attaches
+/// A kernel reader with these options, as the probe itself would build it for a host with this `/proc`, and what it attaches
 /// with.
 ///
 /// # Errors
 /// There is no such reader.
 pub(super) fn build(
     reader: &str,
+    options: &str,
     folder: &Path,
     proc: &Path,
 ) -> anyhow::Result<(Box<dyn MetricReader>, Kernel)> {
@@ -58,7 +59,7 @@ pub(super) fn build(
         Path::new("bench"),
         with_output(
             &format!("proc = {:?}\n", proc.display().to_string()),
-            &format!("[metrics.{reader}]\n"),
+            &format!("[metrics.{reader}]\n{options}\n"),
             folder,
         ),
         Registries::BUILT_IN,

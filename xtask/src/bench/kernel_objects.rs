@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use aya::{maps::MapInfo, programs::ProgramInfo, programs::loaded_programs};
+use aya::{
+    maps::MapInfo,
+    programs::{ProgramInfo, links::LinkType, loaded_links, loaded_programs},
+};
 
 /// A program on its hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +99,14 @@ pub(super) fn programs(numbers: &BTreeSet<u32>) -> anyhow::Result<BTreeMap<u32, 
         Some(number) => anyhow::bail!("the kernel does not tell of program {number}"),
         None => Ok(found),
     }
+}
+
+/// How many programs are on tracepoints and functions of this kernel, whoever attached them: each makes its hook slower.
+pub(super) fn count_attached() -> usize {
+    loaded_links()
+        .filter_map(|link| link.ok()?.link_type().ok())
+        .filter(|kind| matches!(kind, LinkType::RawTracePoint | LinkType::Tracing))
+        .count()
 }
 
 /// The runs of one program so far.

@@ -83,11 +83,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
 
     let start = Instant::now();
     let machine = machine()?;
-    if machine.load_average > 0.5 {
-        say(format_args!(
-            "the load average is {}: something else runs here, and the figures will scatter",
-            machine.load_average
-        ));
+    for warning in machine.warnings() {
+        say(warning);
     }
     let rounds = usize::from(args.rounds);
     let wants = |part: Part| args.only.is_none_or(|only| only == part);
@@ -169,5 +166,6 @@ fn machine() -> anyhow::Result<Machine> {
             .next()
             .and_then(|first| first.parse().ok())
             .context("/proc/loadavg")?,
+        other_programs: kernel_objects::count_attached(),
     })
 }

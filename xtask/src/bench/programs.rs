@@ -26,19 +26,35 @@ use super::{
 };
 use crate::{command::say, workspace};
 
-/// Which reader is measured under which loads, and on which hooks; none = all that run often enough.
-///
+/// One reader under one load.
+struct Comparison {
+    load: Kind,
+    reader: &'static str,
+    /// Of its section in the configuration.
+    options: &'static str,
+    /// Whose figures count; none = all that run often enough.
+    hooks: &'static [&'static str],
+}
+
 /// A reader of packets takes the network of the load's first process for that of the host, so that packets take the way
-/// of those that are reported by interface.
-const LOADS: &[(Kind, &str, &[&str])] = &[
-    (Kind::PingPong, "scheduler", &[]),
-    (Kind::Hackbench, "scheduler", &[]),
-    (Kind::Spawn, "scheduler", &[]),
-    (Kind::DirectIo, "block_io", &[]),
-    (Kind::PacketsSent, "network", &["net_dev_xmit"]),
-    (
+/// of those that are reported by interface. The issue hook is measured by itself because it is only attached where the
+/// kernel does not stamp requests, or on demand.
+const COMPARISONS: [Comparison; 7] = [
+    Comparison::new(Kind::PingPong, "scheduler", "", &[]),
+    Comparison::new(Kind::Hackbench, "scheduler", "", &[]),
+    Comparison::new(Kind::Spawn, "scheduler", "", &[]),
+    Comparison::new(Kind::DirectIo, "block_io", "", &[]),
+    Comparison::new(
+        Kind::DirectIo,
+        "block_io",
+        "issue_stamps = \"always\"",
+        &["block_rq_issue"],
+    ),
+    Comparison::new(Kind::PacketsSent, "network", "", &["net_dev_xmit"]),
+    Comparison::new(
         Kind::PacketsReceived,
         "network",
+        "",
         &["netif_receive_skb", "kfree_skb"],
     ),
 ];
@@ -106,22 +122,46 @@ pub(super) fn measure(rounds: usize, folder: &Path) -> anyhow::Result<Vec<Row>> 
         folder,
     };
     let mut rows = Vec::new();
-    for &(kind, reader, hooks) in LOADS {
+    for comparison in &COMPARISONS {
+        let (reader, load) = (comparison.reader, comparison.load.name());
         say(format_args!(
-            "programs: {reader} under {} ({}), {rounds} rounds",
-            kind.name(),
-            kind.summary()
+            "programs: {reader} under {load} ({}), {rounds} rounds",
+            comparison.load.summary()
         ));
-        let measured = machine
-            .measure_load(kind, reader, rounds)
-            .with_context(|| format!("measuring {reader} under {}", kind.name()))?;
         rows.extend(
-            measured
-                .into_iter()
-                .filter(|row| hooks.is_empty() || hooks.contains(&row.hook.as_str())),
+            machine
+                .compare(comparison, rounds)
+                .with_context(|| format!("measuring {reader} under {load}"))?,
         );
     }
     Ok(rows)
+}
+
+impl Comparison {
+    const fn new(
+        load: Kind,
+        reader: &'static str,
+        options: &'static str,
+        hooks: &'static [&'static str],
+    ) -> Self {
+        Self {
+            load,
+            reader,
+            options,
+            hooks,
+        }
+    }
+
+    /// Puts the rounds together. A program that ran too seldom in any of them has no row.
+    fn rows(&self, measured: &BTreeMap<Variant, Vec<Window>>) -> Vec<Row> {
+        let probe = &measured[&Variant::Probe];
+        let names: BTreeSet<_> = probe.iter().flat_map(|window| window.keys()).collect();
+        names
+            .into_iter()
+            .filter(|(hook, _)| self.hooks.is_empty() || self.hooks.contains(&hook.as_str()))
+            .filter_map(|(hook, program)| row(self.load, self.reader, hook, program, measured))
+            .collect()
+    }
 }
 
 /// What attaching needs.
@@ -131,15 +171,10 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    fn measure_load(
-        &self,
-        kind: Kind,
-        reader: &'static str,
-        rounds: usize,
-    ) -> anyhow::Result<Vec<Row>> {
-        let load = Load::start(kind, self.folder)?;
+    fn compare(&self, comparison: &Comparison, rounds: usize) -> anyhow::Result<Vec<Row>> {
+        let load = Load::start(comparison.load, self.folder)?;
         let hooks: BTreeSet<String> = {
-            let _attached = self.attach(reader, &load)?;
+            let _attached = self.attach(comparison, &load)?;
             own_links()?.into_iter().map(|link| link.hook).collect()
         };
         let mut empty = self.rivals("empty", &hooks)?;
@@ -152,23 +187,28 @@ impl Machine<'_> {
                     Variant::Empty => alone(&mut empty, &load)?,
                     Variant::ClockRead => alone(&mut clock_read, &load)?,
                     Variant::Probe => {
-                        let _attached = self.attach(reader, &load)?;
+                        let _attached = self.attach(comparison, &load)?;
                         watch(&load)?
                     }
                 };
                 measured.entry(variant).or_default().push(window);
             }
         }
-        Ok(rows(kind, reader, &measured))
+        Ok(comparison.rows(&measured))
     }
 
     /// A reader with fresh maps, attached until it is dropped.
-    fn attach(&self, reader: &str, load: &Load) -> anyhow::Result<Box<dyn MetricReader>> {
+    fn attach(
+        &self,
+        comparison: &Comparison,
+        load: &Load,
+    ) -> anyhow::Result<Box<dyn MetricReader>> {
         let proc = proc_with_network(self.folder, &load.network_namespace())?;
-        let (mut built, kernel) = configuration::build(reader, self.folder, &proc)?;
+        let (mut built, kernel) =
+            configuration::build(comparison.reader, comparison.options, self.folder, &proc)?;
         built
             .attach(&kernel)
-            .with_context(|| format!("attaching {reader}"))?;
+            .with_context(|| format!("attaching {}", comparison.reader))?;
         Ok(built)
     }
 
@@ -262,16 +302,6 @@ fn watch(load: &Load) -> anyhow::Result<Window> {
         }
     }
     Ok(window)
-}
-
-/// Puts the rounds together. A program that ran too seldom in any of them has no row.
-fn rows(kind: Kind, reader: &'static str, measured: &BTreeMap<Variant, Vec<Window>>) -> Vec<Row> {
-    let probe = &measured[&Variant::Probe];
-    let names: BTreeSet<_> = probe.iter().flat_map(|window| window.keys()).collect();
-    names
-        .into_iter()
-        .filter_map(|(hook, program)| row(kind, reader, hook, program, measured))
-        .collect()
 }
 
 fn row(

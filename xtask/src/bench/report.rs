@@ -30,6 +30,28 @@ pub(super) struct Machine {
     pub(super) cpus: usize,
     /// Of the minute before the run: what else was running.
     pub(super) load_average: f64,
+    /// Programs that somebody else had attached to tracepoints or functions.
+    pub(super) other_programs: usize,
+}
+
+impl Machine {
+    /// What makes the figures worse than they are.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.load_average > 0.5 {
+            warnings.push(format!(
+                "the load average before the run was {}: something else runs here, and the figures scatter",
+                self.load_average
+            ));
+        }
+        if self.other_programs > 0 {
+            warnings.push(format!(
+                "somebody else had {} programs on tracepoints or functions: another probe makes hooks slower",
+                self.other_programs
+            ));
+        }
+        warnings
+    }
 }
 
 impl Report {
@@ -60,14 +82,16 @@ impl Report {
     /// The table.
     pub(super) fn table(&self) -> String {
         let mut text = format!(
-            "{}, {} CPUs, Linux {}; load average before: {}; {} rounds, {:.0} s\n",
+            "{}, {} CPUs, Linux {}; {} rounds, {:.0} s\n",
             self.machine.processor,
             self.machine.cpus,
             self.machine.kernel,
-            self.machine.load_average,
             self.rounds,
             self.seconds
         );
+        for warning in self.machine.warnings() {
+            push(&mut text, format_args!("note: {warning}\n"));
+        }
         if !self.programs.is_empty() {
             section(
                 &mut text,
