@@ -233,24 +233,21 @@ impl VethPair {
         };
         let (namespace, name) = (pair.namespace.as_str(), pair.name.as_str());
         ip(&["netns", "add", namespace]);
-        ip(&[
-            "link", "add", name, "type", "veth", "peer", "name", "there", "netns", namespace,
-        ]);
+        let peer = ["type", "veth", "peer", "name", "there", "netns", namespace];
+        ip(&[&["link", "add", name], peer.as_slice()].concat());
         // IPv6 would send packets of its own.
         switch_ipv6_off(name);
-        pair.there(|| switch_ipv6_off("there"));
-        ip(&["addr", "add", &format!("{}/30", pair.here), "dev", name]);
-        ip(&[
-            "-n",
-            namespace,
-            "addr",
-            "add",
-            &format!("{}/30", pair.address_there),
-            "dev",
-            "there",
-        ]);
+        let (here, there) = (
+            format!("{}/30", pair.here),
+            format!("{}/30", pair.address_there),
+        );
+        ip(&["addr", "add", &here, "dev", name]);
         ip(&["link", "set", name, "up"]);
-        ip(&["-n", namespace, "link", "set", "there", "up"]);
+        pair.there(move || {
+            switch_ipv6_off("there");
+            ip(&["addr", "add", &there, "dev", "there"]);
+            ip(&["link", "set", "there", "up"]);
+        });
         pair
     }
 

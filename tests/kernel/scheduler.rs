@@ -100,18 +100,21 @@ fn time_slices_add_up_to_the_cpus_time() {
 
 /// Scenario: four threads spin on one CPU, pinned, so that the kernel's own run delay is exact.
 /// Guarantees: run-queue latency rises, and its sum as much as the run delays of all tasks, within 5 %. The kernel restarts
-/// the delay of a waiting task that it moves to another CPU, so while others use the machine there is nothing to compare with.
+/// the delay of a waiting task that it moves to another CPU, and that of a task that ends is gone, so while others use the
+/// machine there is nothing to compare with.
 #[test]
 fn run_queue_latency_agrees_with_the_kernels_run_delay() {
     const ATTEMPTS: usize = 20;
+    /// New tasks in two seconds.
+    const QUIET: u64 = 10;
     let Some(_machine) = machine() else { return };
     let mut reader = Attached::new("scheduler", "");
     for attempt in 1..=ATTEMPTS {
         let load = Spinners::start(4, Some(0));
         thread::sleep(Duration::from_millis(300));
-        let (first_delays, first) = (run_delays(), reader.read());
+        let (begun, first_delays, first) = (stat("processes "), run_delays(), reader.read());
         thread::sleep(Duration::from_secs(2));
-        let (last_delays, last) = (run_delays(), reader.read());
+        let (last_delays, last, new) = (run_delays(), reader.read(), stat("processes ") - begun);
         load.stop();
         let latency =
             |totals: &Totals| totals.histogram("scheduler.run_queue_latency", None, &[]).1;
@@ -133,14 +136,14 @@ fn run_queue_latency_agrees_with_the_kernels_run_delay() {
         assert!(own > 4_000_000_000, "the load did not wait: {own} ns");
         let ratio = counted as f64 / kernel as f64;
         println!("{counted} ns, run delays {kernel} ns, of these {own} ns of the load: {ratio:.4}");
-        if kernel - own < own / 50 {
+        if kernel - own < own / 50 && new <= QUIET {
             assert!(
                 (0.95..=1.05).contains(&ratio),
                 "{counted} ns against {kernel} ns: {ratio:.4}"
             );
             return;
         }
-        println!("attempt {attempt}: the machine is busy");
+        println!("attempt {attempt}: the machine is busy, {new} new tasks");
     }
     panic!("the machine was too busy to compare {ATTEMPTS} times");
 }
