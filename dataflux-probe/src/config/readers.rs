@@ -51,7 +51,9 @@ pub(super) fn metrics(
     problems: &mut Problems,
 ) -> (Vec<pipeline::Reader>, Duration) {
     let built = all(section, registry, context, default_interval, problems);
-    let shortest = built.iter().min_by_key(|built| built.interval);
+    // Zero is a mistake that is noted already.
+    let possible = built.iter().filter(|built| !built.interval.is_zero());
+    let shortest = possible.min_by_key(|built| built.interval);
     let Some((shortest, name)) = shortest.map(|built| (built.interval, built.plugin.name)) else {
         return (Vec::new(), default_interval);
     };

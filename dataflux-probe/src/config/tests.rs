@@ -138,6 +138,14 @@ fn every_mistake_has_its_place_and_what_is_known() {
             "p.toml:2: probe.interval: 0s is not between 100ms and 1day",
         ),
         (
+            "[metrics.cpu]\ninterval = '0s'\n[metrics.disk]\ninterval = '3s'",
+            "p.toml:2: metrics.cpu.interval: 0s is not between 100ms and 1day",
+        ),
+        (
+            "[probe]\ninterval = '0s'\n[metrics.cpu]",
+            "p.toml:2: probe.interval: 0s is not between 100ms and 1day",
+        ),
+        (
             "[metrics.disk]\ninterval = '3s'\n[metrics.cpu]\ninterval = '2s'",
             "p.toml:2: metrics.disk.interval: 3s is not a multiple of 2s, the interval of metrics.cpu, which is the \
              shortest in use",
