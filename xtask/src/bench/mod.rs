@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Measure one part only
     #[arg(long, value_enum)]
     only: Option<Part>,
-    /// Rounds of each comparison
+    /// Rounds of each comparison of programs; whole loads are compared twice as often
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
     /// Where the results go as JSON [default: target/bench.json]

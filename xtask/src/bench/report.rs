@@ -13,7 +13,7 @@ use super::{
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) machine: Machine,
-    /// Rounds of each comparison.
+    /// Rounds of each comparison of programs.
     pub(super) rounds: usize,
     /// How long the whole run took, s.
     pub(super) seconds: f64,

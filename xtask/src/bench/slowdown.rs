@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(600);
 /// How long the load settles after a pause.
 const SETTLE: Duration = Duration::from_millis(250);
 
+/// Pairs for each round of the bench: whole loads scatter more than single programs.
+const PAIRS: usize = 2;
+
 /// How the ratio of a load is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,7 +79,7 @@ const ORDERS: [[Window; 3]; 3] = [
     [Window::Plain, Window::Again, Window::Probed],
 ];
 
-/// Measures every load in `rounds` rounds of three windows.
+/// Measures every load in [`PAIRS`] rounds of three windows for each of `rounds`.
 ///
 /// # Errors
 /// A load or the probe does not run.
@@ -85,15 +88,16 @@ pub(super) fn measure(
     probe: &Installation,
     folder: &Path,
 ) -> anyhow::Result<Vec<Row>> {
+    let pairs = rounds * PAIRS;
     LOADS
         .iter()
         .map(|&(kind, measure, bar)| {
             say(format_args!(
-                "slowdown: {} ({}), {rounds} pairs",
+                "slowdown: {} ({}), {pairs} pairs",
                 kind.name(),
                 kind.summary()
             ));
-            measure_load(kind, measure, bar, rounds, probe, folder)
+            measure_load(kind, measure, bar, pairs, probe, folder)
                 .with_context(|| format!("measuring the slowdown of {}", kind.name()))
         })
         .collect()
@@ -103,14 +107,14 @@ fn measure_load(
     kind: Kind,
     measure: Measure,
     bar: Option<Bar>,
-    rounds: usize,
+    pairs: usize,
     probe: &Installation,
     folder: &Path,
 ) -> anyhow::Result<Row> {
     let load = Load::start(kind, folder)?;
     load.rate(WINDOW)?;
     let mut rates = Vec::new();
-    for round in 0..rounds {
+    for round in 0..pairs {
         let [mut plain, mut again, mut probed] = [0.0; 3];
         for window in ORDERS[round % ORDERS.len()] {
             match window {
