@@ -43,36 +43,47 @@ fn context_switches_lie_between_the_kernels_own_counts() {
     }
 }
 
-/// Scenario: 23 children are forked, run a program and are reaped.
-/// Guarantees: at least 23 forks, execs and exits of processes; new tasks agree with the kernel's `processes`.
+/// Scenario: 23 children are forked, run a program and are reaped, and 23 threads begin and end.
+/// Guarantees: at least 23 forks, execs and exits of processes and of threads; new tasks agree with the kernel's `processes`.
+/// The kernel counts a task a moment before its tracepoint fires, so somebody else's may fall between: then it goes again.
 #[test]
 fn forks_execs_and_exits_are_counted() {
     const CHILDREN: u64 = 23;
+    const ATTEMPTS: usize = 5;
     let Some(_machine) = machine() else { return };
     let mut reader = Attached::new("scheduler", "");
-    let (outer, first, inner) = (stat("processes "), reader.read(), stat("processes "));
-    for _ in 0..CHILDREN {
-        let status = Command::new("/bin/true").status().expect("a child");
-        assert!(status.success());
-    }
-    let threads: Vec<_> = (0..CHILDREN).map(|_| thread::spawn(|| {})).collect();
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().expect("an idle thread"));
-    let (least, last, most) = (stat("processes "), reader.read(), stat("processes "));
-    let rise = |metric: &str, labels: &[&str]| {
-        last.counter(metric, None, labels) - first.counter(metric, None, labels)
-    };
-    assert!(rise("scheduler.forks", &["process"]) >= CHILDREN);
-    assert!(rise("scheduler.forks", &["thread"]) >= CHILDREN);
-    assert!(rise("scheduler.execs", &[]) >= CHILDREN);
-    assert!(rise("scheduler.exits", &["process"]) >= CHILDREN);
-    assert!(rise("scheduler.exits", &["thread"]) >= CHILDREN);
-    let (forked, bracket) = (rise("scheduler.forks", &[]), least - inner..=most - outer);
-    assert!(
-        bracket.contains(&forked),
-        "{forked} new tasks are not in {bracket:?}"
-    );
+    let agrees = (1..=ATTEMPTS).any(|attempt| {
+        let (outer, first, inner) = (stat("processes "), reader.read(), stat("processes "));
+        for _ in 0..CHILDREN {
+            let status = Command::new("/bin/true").status().expect("a child");
+            assert!(status.success());
+        }
+        let threads: Vec<_> = (0..CHILDREN).map(|_| thread::spawn(|| {})).collect();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().expect("an idle thread"));
+        // Joining a thread waits for its memory, which it gives up before its tracepoint fires.
+        thread::sleep(Duration::from_millis(100));
+        let (least, last, most) = (stat("processes "), reader.read(), stat("processes "));
+        let rise = |metric: &str, labels: &[&str]| {
+            last.counter(metric, None, labels) - first.counter(metric, None, labels)
+        };
+        for kind in ["process", "thread"] {
+            assert!(
+                rise("scheduler.forks", &[kind]) >= CHILDREN,
+                "forks of a {kind}"
+            );
+            assert!(
+                rise("scheduler.exits", &[kind]) >= CHILDREN,
+                "exits of a {kind}"
+            );
+        }
+        assert!(rise("scheduler.execs", &[]) >= CHILDREN, "execs");
+        let (forked, bracket) = (rise("scheduler.forks", &[]), least - inner..=most - outer);
+        println!("attempt {attempt}: {forked} new tasks, by the kernel {bracket:?}");
+        bracket.contains(&forked)
+    });
+    assert!(agrees, "new tasks never agreed with the kernel's");
 }
 
 /// Scenario: more spinning threads than CPUs for two seconds.
