@@ -46,7 +46,7 @@ impl<T: Shared> MappedArray<T> {
         let info = map.info()?;
         anyhow::ensure!(
             info.value_size() as usize == size_of::<T>(),
-            "value of {} bytes, not {}",
+            "value of {} bytes, not {}: the object is of another version than the probe; `cargo xtask build-ebpf`, then build the probe again",
             info.value_size(),
             size_of::<T>()
         );

@@ -35,7 +35,7 @@ use crate::{
         Born, Buckets, Entity, EntityKey, EntityKind, Fall, Health, Kind, MetricDef, Snapshot,
         Status, Unit,
     },
-    plugin::{Capability, Needs, Plugin},
+    plugin::{Capability, Needs, Plugin, Roots},
 };
 
 pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
@@ -158,7 +158,7 @@ impl MetricReader for Network {
             cpus: loaded.map("CPUS", &kernel.counters)?,
             loaded,
             reasons: kernel.btf().map(reason_names).unwrap_or_default(),
-            interfaces: LiveInterfaces::new(kernel.roots.sys.join("class/net")),
+            interfaces: LiveInterfaces::new(&kernel.roots),
             no_namespace: namespace.err().map(|error| format!("{error:#}")),
         });
         Ok(())
@@ -205,13 +205,15 @@ impl Attached {
         // The owners of the places before the interfaces that exist, so that none is taken for gone because it is new; those
         // before the counters, so that what has gone is counted to its end.
         let owned = self.owned();
-        let live = self
-            .interfaces
+        self.interfaces
             .read(owned.iter().filter_map(Owned::index))?;
+        let live = &self.interfaces.indexes;
+        let mut is_hosts = None;
         let mut gone = Vec::new();
         for place in owned {
             if let Some(index) = place.index()
                 && !live.contains(&index)
+                && *is_hosts.get_or_insert_with(|| self.interfaces.are_the_hosts())
             {
                 gone.push((place.cpu, place.at, index));
             }
@@ -331,7 +333,10 @@ fn reason_names(btf: &Btf) -> Vec<Cow<'static, str>> {
 /// The indexes of the interfaces that exist. An interface may be replaced by another of the same name, so they are read again
 /// not only when the names change but also when an unknown one has counted, and now and then.
 struct LiveInterfaces {
+    /// `<sys>/class/net`: the interfaces of the namespace that sysfs was mounted in.
     folder: PathBuf,
+    /// `<proc>/1/net/dev`: those of process 1's.
+    hosts: PathBuf,
     names: BTreeSet<std::ffi::OsString>,
     indexes: BTreeSet<u32>,
     read: Option<Instant>,
@@ -340,17 +345,27 @@ struct LiveInterfaces {
 impl LiveInterfaces {
     const FRESH: Duration = Duration::from_secs(30);
 
-    fn new(folder: PathBuf) -> Self {
+    fn new(roots: &Roots) -> Self {
         Self {
-            folder,
+            folder: roots.sys.join("class/net"),
+            hosts: roots.proc.join("1/net/dev"),
             names: BTreeSet::new(),
             indexes: BTreeSet::new(),
             read: None,
         }
     }
 
-    /// What exists now, as far as `counted` can tell: an index that is not in the answer is gone.
-    fn read(&mut self, counted: impl IntoIterator<Item = u32>) -> anyhow::Result<&BTreeSet<u32>> {
+    /// Whether sysfs shows the interfaces of process 1's namespace. Where it does not, such as after `ip netns exec`, nothing can
+    /// be told to be gone.
+    fn are_the_hosts(&self) -> bool {
+        let text = fs::read_to_string(&self.hosts).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let hosts: BTreeSet<_> = lines.map(|(name, _)| name.trim().into()).collect();
+        hosts == self.names
+    }
+
+    /// What exists now, as far as `counted` can tell: an index that is not among `indexes` afterwards is gone.
+    fn read(&mut self, counted: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
         let listing = || -> std::io::Result<BTreeSet<_>> {
             fs::read_dir(&self.folder)?
                 .map(|entry| Ok(entry?.file_name()))
@@ -374,6 +389,6 @@ impl LiveInterfaces {
             self.names = names;
             self.read = Some(Instant::now());
         }
-        Ok(&self.indexes)
+        Ok(())
     }
 }
