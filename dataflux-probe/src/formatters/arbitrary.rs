@@ -132,12 +132,19 @@ fn gaps() -> impl Strategy<Value = Vec<Gap>> {
 }
 
 fn numbered() -> impl Strategy<Value = Numbered> {
-    let previous =
+    let previous = || {
         (text(), any::<(u64, i64)>(), gaps()).prop_map(|(id, (last, stop_time), gaps)| Previous {
             id: id.into(),
             last,
             stop_time,
             gaps,
+            previous: None,
+        })
+    };
+    let previous =
+        (previous(), proptest::option::of(previous())).prop_map(|(next, earlier)| Previous {
+            previous: earlier.map(Box::new),
+            ..next
         });
     let stream = (text(), proptest::option::of(previous)).prop_map(|(id, previous)| Stream {
         id: id.into(),

@@ -9,8 +9,8 @@ use super::{Formatter, by_metric, identity, rfc3339::Rfc3339};
 use crate::{
     histogram::SCHEME,
     model::{
-        Buckets, Entity, EntityKey, Gap, Kind, Metric, MetricDef, Numbered, Source, Value,
-        WallTime, Window,
+        Buckets, Entity, EntityKey, Gap, Kind, Metric, MetricDef, Numbered, Previous, Source,
+        Value, WallTime, Window,
     },
     plugin::{Needs, Plugin},
 };
@@ -88,6 +88,23 @@ struct PreviousView<'a> {
     last: u64,
     stop_time: Rfc3339,
     gaps: &'a [Gap],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous: Option<Box<Self>>,
+}
+
+impl<'a> PreviousView<'a> {
+    fn new(previous: &'a Previous) -> Self {
+        Self {
+            id: &previous.id,
+            last: previous.last,
+            stop_time: Rfc3339(previous.stop_time),
+            gaps: &previous.gaps,
+            previous: previous
+                .previous
+                .as_deref()
+                .map(|earlier| Box::new(Self::new(earlier))),
+        }
+    }
 }
 
 impl<'a> Record<'a> {
@@ -109,16 +126,7 @@ impl<'a> Record<'a> {
                 part: numbered.part.part,
                 parts: numbered.part.parts,
                 gaps: &numbered.gaps,
-                previous: numbered
-                    .stream
-                    .previous
-                    .as_ref()
-                    .map(|previous| PreviousView {
-                        id: &previous.id,
-                        last: previous.last,
-                        stop_time: Rfc3339(previous.stop_time),
-                        gaps: &previous.gaps,
-                    }),
+                previous: numbered.stream.previous.as_ref().map(PreviousView::new),
             },
             header: &envelope.metadata.sections,
             start_time: Rfc3339(start),

@@ -299,6 +299,7 @@ fn push_output(out: &mut Snapshot, name: &str, output: &OutputCounters) {
         (Cause::QueueFull, &output.lost_queue_full),
         (Cause::Rejected, &output.lost_rejected),
         (Cause::Unformattable, &output.lost_unformattable),
+        (Cause::Damaged, &output.lost_damaged),
     ] {
         out.counter(
             &OUTPUT_LOST,
@@ -356,6 +357,7 @@ mod tests {
             lost_queue_full,
             lost_rejected,
             lost_unformattable,
+            lost_damaged,
             queue_bytes,
             queue_envelopes,
             in_flight,
@@ -369,6 +371,7 @@ mod tests {
             lost_queue_full,
             lost_rejected,
             lost_unformattable,
+            lost_damaged,
             queue_bytes,
             queue_envelopes,
             in_flight,
@@ -386,7 +389,7 @@ mod tests {
             .collect();
         assert_eq!(
             told,
-            [2, 3, 4, 1].into_iter().chain(5..20).collect::<Vec<u64>>()
+            [2, 3, 4, 1].into_iter().chain(5..21).collect::<Vec<u64>>()
         );
         let lost = total(&snapshot, "probe.output.lost", &["main", "rejected"]);
         assert_eq!(lost, Some(Total::Counter(15)));

@@ -24,6 +24,9 @@ pub struct Previous {
     pub stop_time: WallTime,
     /// What is known lost at its end.
     pub gaps: Vec<Gap>,
+    /// The stream before that one, if it lost more than its own envelopes and the next stream could say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<Previous>>,
 }
 
 /// Numbers of a stream that are lost.
@@ -49,6 +52,8 @@ pub enum Cause {
     Unformattable,
     /// The probe stopped before it could be delivered.
     Stopped,
+    /// It was on a disk that did not keep it.
+    Damaged,
 }
 
 impl Cause {
@@ -60,6 +65,7 @@ impl Cause {
             Self::Rejected => "rejected",
             Self::Unformattable => "unformattable",
             Self::Stopped => "stopped",
+            Self::Damaged => "damaged",
         }
     }
 }

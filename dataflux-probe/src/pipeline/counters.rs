@@ -52,6 +52,8 @@ pub struct OutputCounters {
     pub lost_rejected: Counter,
     /// Numbers lost because they could not be formatted.
     pub lost_unformattable: Counter,
+    /// Numbers lost because the disk did not keep them.
+    pub lost_damaged: Counter,
     /// Bytes in the queue now.
     pub queue_bytes: Counter,
     /// Envelopes in the queue now.

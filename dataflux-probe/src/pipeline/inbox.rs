@@ -86,10 +86,11 @@ impl Inbox {
         self.publish(&held);
     }
 
-    /// A record that will never be delivered.
-    pub(super) fn lose(&self, ticket: Ticket, cause: Cause) {
+    /// A record that will never be delivered, and why, for people.
+    pub(super) fn lose(&self, ticket: Ticket, cause: Cause, reason: &str) {
         let mut held = self.lock();
         if let Some(record) = held.queue.remove(ticket) {
+            tracing::debug!(stream = %record.stream.id, first = record.range.start(), "lost: {reason}");
             self.count_lost(&record, cause);
             held.streams.lose(&record, cause);
         }
@@ -112,6 +113,7 @@ impl Inbox {
             Cause::QueueFull => &self.counters.lost_queue_full,
             Cause::Rejected => &self.counters.lost_rejected,
             Cause::Unformattable => &self.counters.lost_unformattable,
+            Cause::Damaged => &self.counters.lost_damaged,
             // Counted by nobody: the process ends.
             Cause::Stopped => return,
         };

@@ -86,7 +86,8 @@ struct Record {
     again: bool,
     /// How large its pieces may be, when one was too large.
     too_large: Option<usize>,
-    lost: Option<Cause>,
+    /// Why it is lost, for the consumer and for people.
+    lost: Option<(Cause, String)>,
 }
 
 impl Delivery {
@@ -280,7 +281,10 @@ impl Delivery {
             }
             Err(SendError::Reject(error)) => {
                 self.refuse(&error);
-                self.conclude(ticket, |record| record.lost = Some(Cause::Rejected));
+                let reason = format!("{error:#}");
+                self.conclude(ticket, |record| {
+                    record.lost = Some((Cause::Rejected, reason));
+                });
             }
         }
         self.retry_when_settled();
@@ -288,7 +292,10 @@ impl Delivery {
 
     fn unformattable(&mut self, ticket: Ticket, error: &anyhow::Error) {
         self.refuse(error);
-        self.conclude(ticket, |record| record.lost = Some(Cause::Unformattable));
+        let reason = format!("{error:#}");
+        self.conclude(ticket, |record| {
+            record.lost = Some((Cause::Unformattable, reason));
+        });
     }
 
     /// One piece of a record has settled, as `note` says. With the last one, it is decided what becomes of the record.
@@ -302,26 +309,29 @@ impl Delivery {
             return;
         }
         let mut refused = None;
-        if let (None, Some(limit)) = (record.lost, record.too_large) {
-            match split::parts(&*self.formatter, &record.whole, limit) {
-                Ok(Some(parts)) => record.parts = Some(parts),
-                Ok(None) => {
-                    record.lost = Some(Cause::Rejected);
-                    refused = Some(anyhow!("a single series is too large"));
+        if let (None, Some(limit)) = (&record.lost, record.too_large) {
+            let cut = split::parts(&*self.formatter, &record.whole, limit);
+            let lost = match cut {
+                Ok(Some(parts)) => {
+                    record.parts = Some(parts);
+                    None
                 }
-                Err(error) => {
-                    record.lost = Some(Cause::Unformattable);
-                    refused = Some(error);
-                }
+                Ok(None) => Some((Cause::Rejected, anyhow!("a single series is too large"))),
+                Err(error) => Some((Cause::Unformattable, error)),
+            };
+            if let Some((cause, error)) = lost {
+                record.lost = Some((cause, format!("{error:#}")));
+                refused = Some(error);
             }
         }
-        let (lost, again) = (record.lost, record.again || record.too_large.is_some());
+        let again = record.again || record.too_large.is_some();
+        let lost = record.lost.take();
         if let Some(error) = refused {
             self.refuse(&error);
         }
-        if let Some(cause) = lost {
+        if let Some((cause, reason)) = lost {
             self.records.remove(&ticket);
-            self.inbox.lose(ticket, cause);
+            self.inbox.lose(ticket, cause, &reason);
         } else if again {
             self.inbox.again(ticket);
         } else {

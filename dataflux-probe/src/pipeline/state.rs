@@ -166,6 +166,7 @@ mod tests {
             last: 7,
             stop_time: -5,
             gaps,
+            previous: None,
         };
         Ends::from([("main".to_owned(), previous)])
     }

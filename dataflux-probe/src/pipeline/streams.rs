@@ -127,6 +127,7 @@ impl Streams {
                 last: numbering.last,
                 stop_time: numbering.stop_time,
                 gaps,
+                previous: None,
             };
             (numbering.name.clone(), previous)
         };

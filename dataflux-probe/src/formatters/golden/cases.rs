@@ -291,6 +291,13 @@ fn first() -> Numbered {
         last: 7,
         stop_time: NOON + 7 * SECOND + 17_503,
         gaps: vec![gap(3, 3, Cause::Unformattable), gap(4, 7, Cause::Stopped)],
+        previous: Some(Box::new(Previous {
+            id: "main-10".into(),
+            last: 900,
+            stop_time: NOON - SECOND,
+            gaps: vec![gap(899, 899, Cause::Damaged)],
+            previous: None,
+        })),
     };
     let header = serde_json::json!({
         "host": {"name": "b\u{fc}ro"},
@@ -343,6 +350,7 @@ fn part() -> Numbered {
         last: 0,
         stop_time: -1,
         gaps: Vec::new(),
+        previous: None,
     };
     Numbered {
         stream: stream("out/scheduler-2", Some(previous)),

@@ -60,7 +60,8 @@ pub(super) fn write(numbered: &Numbered, out: &mut Vec<u8>) -> io::Result<()> {
     if !numbered.gaps.is_empty() {
         writeln!(out, "  lost: {}", gaps(&numbered.gaps))?;
     }
-    if let Some(previous) = &numbered.stream.previous {
+    let mut earlier = numbered.stream.previous.as_ref();
+    while let Some(previous) = earlier {
         let (date, stop) = date_and_time(previous.stop_time);
         let id = clean(&previous.id);
         write!(
@@ -72,6 +73,7 @@ pub(super) fn write(numbered: &Numbered, out: &mut Vec<u8>) -> io::Result<()> {
             write!(out, ", lost: {}", gaps(&previous.gaps))?;
         }
         writeln!(out)?;
+        earlier = previous.previous.as_deref();
     }
     Ok(())
 }
