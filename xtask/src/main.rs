@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod debug_info;
 mod docs;
+mod kafka;
 mod probe_binary;
 mod run;
 mod rustc_wrapper;
@@ -28,6 +29,7 @@ enum Xtask {
     Check(check::Args),
     Docs(docs::Args),
     Bench(bench::Args),
+    Kafka(kafka::Args),
     #[command(hide = true)]
     BenchLoad(bench::load::Args),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             Xtask::Check(args) => check::main(&args),
             Xtask::Docs(args) => docs::main(&args),
             Xtask::Bench(args) => bench::main(&args),
+            Xtask::Kafka(args) => kafka::main(&args),
             Xtask::BenchLoad(args) => bench::load::main(&args),
         }
     };
