@@ -1,5 +1,6 @@
 //! The values that travel through the probe: metric definitions, snapshots, envelopes.
 
+mod naming;
 mod stream;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};

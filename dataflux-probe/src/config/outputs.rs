@@ -1,10 +1,15 @@
 //! `[output.NAME]`: which formatter writes for which logger, and what is done when it does not keep up.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::{Registries, Section, problem::Problems, readers::build, values::Bytes};
 use crate::{
-    pipeline::{self, WhenFull},
+    pipeline::{
+        self, WhenFull,
+        shape::{Entities, Shape},
+    },
     plugin::{Context, Plugin},
 };
 
@@ -15,7 +20,7 @@ struct Output {
     formatter: String,
     logger: String,
     #[serde(default)]
-    envelope: Shape,
+    envelope: Contents,
     #[serde(default)]
     zeros: Zeros,
     #[serde(default = "default_queue_bytes")]
@@ -37,7 +42,7 @@ fn default_enabled() -> bool {
 /// What one envelope holds.
 #[derive(Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Shape {
+enum Contents {
     #[default]
     Combined,
     PerReader,
@@ -102,7 +107,7 @@ fn one(
     let output: Output = section.parse()?;
     let context = Context {
         output: name.to_owned(),
-        per_reader: output.envelope == Shape::PerReader,
+        per_reader: output.envelope == Contents::PerReader,
         ..context.clone()
     };
     let formatter = find(
@@ -134,8 +139,12 @@ fn one(
         formatter,
         logger,
         opened: false,
-        per_reader: context.per_reader,
-        keep_zeros: output.zeros == Zeros::Keep,
+        shape: Arc::new(Shape {
+            per_reader: context.per_reader,
+            keep_zeros: output.zeros == Zeros::Keep,
+            ..Shape::default()
+        }),
+        entities: Entities::Both,
         queue_bytes: output.queue_bytes.0,
         when_full: output.when_full,
     }))

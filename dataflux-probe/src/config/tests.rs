@@ -7,7 +7,7 @@ use crate::{
     metadata::MetadataReader,
     metrics::MetricReader,
     model::{Metadata, Numbered, Snapshot},
-    pipeline::WhenFull,
+    pipeline::{WhenFull, shape::Shape},
     plugin::Needs,
 };
 
@@ -289,7 +289,7 @@ fn what_is_not_written_has_its_default() {
     let output = &config.outputs[0];
     assert_eq!((&*output.name, output.queue_bytes), ("a", 16 << 20));
     assert_eq!(output.when_full, WhenFull::Coalesce);
-    assert!(!output.per_reader && !output.keep_zeros && !output.opened);
+    assert!(*output.shape == Shape::default() && !output.opened);
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn what_is_written_holds() {
     assert_eq!(readers, [("cpu", 2), ("disk", 4)]);
     assert_eq!(config.metadata[0].interval, Duration::from_mins(1));
     let output = &config.outputs[0];
-    assert!(output.per_reader && output.keep_zeros);
+    assert!(output.shape.per_reader && output.shape.keep_zeros);
     assert_eq!(output.queue_bytes, 1 << 20);
     assert_eq!(output.when_full, WhenFull::DropOldest);
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 
-use super::{Formatter, by_metric, identity, rfc3339::Rfc3339};
+use super::{Formatter, by_metric, rfc3339::Rfc3339};
 use crate::{
     histogram::SCHEME,
     model::{
@@ -264,7 +264,7 @@ struct EntityView<'a> {
 
 impl<'a> EntityView<'a> {
     fn new(entity: &'a Entity, metric: &'a Metric) -> Self {
-        let (id, name) = identity(entity, metric);
+        let (id, name) = metric.id_and_name();
         Self {
             id: id.map(|id| entity.kind.format_id(id)),
             name,

@@ -11,7 +11,7 @@ mod text;
 use std::ptr;
 
 use crate::{
-    model::{Entity, EntityKey, Metric, MetricDef, Numbered, WallTime},
+    model::{Metric, MetricDef, Numbered, WallTime},
     plugin::Plugin,
 };
 
@@ -51,17 +51,4 @@ fn by_metric(metrics: &[Metric]) -> Vec<(&'static MetricDef, Vec<&Metric>)> {
         }
     }
     groups
-}
-
-/// The id and the name of a series' entity, from the reader or from the join.
-fn identity<'a>(entity: &'a Entity, metric: &'a Metric) -> (Option<u32>, Option<&'a str>) {
-    let (id, name) = match &entity.key {
-        EntityKey::Id(id) => (Some(*id), None),
-        EntityKey::Name(name) => (None, Some(&**name)),
-        EntityKey::Other => return (None, None),
-    };
-    (
-        id.or(metric.entity_id),
-        name.or(metric.entity_name.as_deref()),
-    )
 }

@@ -15,7 +15,7 @@ use std::{
 use dataflux_common::histogram::highest;
 use serde::Deserialize;
 
-use super::{Formatter, by_metric, identity};
+use super::{Formatter, by_metric};
 use crate::{
     histogram::quantile,
     model::{
@@ -238,7 +238,7 @@ fn write_shape(unit: Unit, buckets: &Buckets, out: &mut Vec<u8>) -> io::Result<(
 /// Entity and label values: `vda read`. A number says which label it is of: `cpu=0`.
 fn series(metric: &Metric) -> String {
     let entity = metric.entity.as_ref().map(|entity| {
-        let (id, name) = identity(entity, metric);
+        let (id, name) = metric.id_and_name();
         match (name, id) {
             (Some(name), _) => clean(name).into_owned(),
             (None, Some(id)) => entity.kind.format_id(id),

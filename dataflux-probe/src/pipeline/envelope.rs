@@ -2,7 +2,7 @@
 
 use std::{mem::size_of, sync::Arc};
 
-use super::clock::Moment;
+use super::{clock::Moment, shape::Shape};
 use crate::{
     metadata::names::Names,
     model::{
@@ -26,10 +26,13 @@ pub(super) struct Shaped {
 /// What one tick gave.
 pub(super) struct Tick {
     full: Arc<Envelope>,
-    /// For each source, the envelope's window if the source is alone in its stream.
-    reader_windows: Vec<Window>,
-    /// By per reader, then by keeping zeros.
-    shapes: [Option<Vec<Shaped>>; 4],
+    at: Moment,
+    /// Start of all first windows.
+    first: Moment,
+    /// The previous tick of each reader that had one.
+    previous: Vec<(&'static str, Moment)>,
+    /// What was asked for already.
+    shapes: Vec<(Arc<Shape>, Vec<Shaped>)>,
 }
 
 /// Makes the envelope of each tick.
@@ -39,8 +42,8 @@ pub(super) struct Assembler {
     first: Moment,
     /// Start of the next envelope's window.
     since: Moment,
-    /// Start of the next window in the stream of each reader that has one.
-    reader_since: Vec<(&'static str, Moment)>,
+    /// The last tick of each reader that had one.
+    ticks: Vec<(&'static str, Moment)>,
 }
 
 impl Assembler {
@@ -50,7 +53,7 @@ impl Assembler {
             names,
             since: Moment::default(),
             first: Moment::default(),
-            reader_since: Vec::new(),
+            ticks: Vec::new(),
         }
     }
 
@@ -73,24 +76,14 @@ impl Assembler {
                 (metric.entity_id, metric.entity_name) = self.names.resolve(entity);
             }
         }
-        let first = self.first;
-        let reader_windows = sources
-            .iter()
-            .map(|source| {
-                let known = &mut self.reader_since;
-                let place = known
-                    .iter()
-                    .position(|&(reader, _)| reader == source.reader);
-                let since = match place {
-                    Some(place) => std::mem::replace(&mut known[place].1, at),
-                    None => {
-                        known.push((source.reader, at));
-                        first
-                    }
-                };
-                since.window_to(&at)
-            })
-            .collect();
+        let previous = self.ticks.clone();
+        for source in &sources {
+            let mut known = self.ticks.iter_mut();
+            match known.find(|(reader, _)| *reader == source.reader) {
+                Some((_, tick)) => *tick = at,
+                None => self.ticks.push((source.reader, at)),
+            }
+        }
         let window = std::mem::replace(&mut self.since, at).window_to(&at);
         Tick {
             full: Arc::new(Envelope {
@@ -98,31 +91,74 @@ impl Assembler {
                 metadata: header,
                 sources,
             }),
-            reader_windows,
-            shapes: Default::default(),
+            at,
+            first: self.first,
+            previous,
+            shapes: Vec::new(),
         }
     }
 }
 
 impl Tick {
-    /// The tick's envelopes in the shape of an output: one, or one for each reader; with or without the counters and
-    /// histograms that did not change. Made once and shared by all outputs of that shape.
-    pub(super) fn shape(&mut self, per_reader: bool, keep_zeros: bool) -> &[Shaped] {
-        let (full, windows) = (&self.full, &self.reader_windows);
-        self.shapes[usize::from(per_reader) * 2 + usize::from(keep_zeros)].get_or_insert_with(
-            || {
-                let envelope = if keep_zeros {
-                    Arc::clone(full)
-                } else {
-                    without_zeros(full)
-                };
-                if per_reader {
-                    split(&envelope, windows)
-                } else {
-                    vec![Shaped::new(None, envelope)]
-                }
-            },
-        )
+    /// The tick's envelopes as an output wants them: one, or one for each reader; none if no source that it wants was due.
+    /// Made once and shared by all outputs of an equal shape.
+    pub(super) fn shape(&mut self, shape: &Arc<Shape>) -> &[Shaped] {
+        let made = |(made, _): &(Arc<Shape>, _)| Arc::ptr_eq(made, shape) || made == shape;
+        let place = self.shapes.iter().position(made).unwrap_or_else(|| {
+            self.shapes.push((Arc::clone(shape), self.cut(shape)));
+            self.shapes.len() - 1
+        });
+        &self.shapes[place].1
+    }
+
+    fn cut(&self, shape: &Shape) -> Vec<Shaped> {
+        let wanted: Vec<_> = self
+            .full
+            .sources
+            .iter()
+            .filter(|source| shape.wants(source.reader))
+            .collect();
+        if shape.per_reader {
+            let alone = |source: &&Source| {
+                let window = self.window(|reader| reader == source.reader);
+                let envelope = self.envelope(window, vec![shape.cut(source)]);
+                Shaped::new(Some(source.reader), envelope)
+            };
+            return wanted.iter().map(alone).collect();
+        }
+        let all = wanted.len() == self.full.sources.len();
+        if wanted.is_empty() && !all {
+            return Vec::new();
+        }
+        let passes = |source: &&Source| {
+            let mut metrics = source.metrics.iter();
+            metrics.all(|metric| shape.passes(source.reader, metric))
+        };
+        let envelope = if all && wanted.iter().all(passes) && shape.sources.is_none() {
+            Arc::clone(&self.full)
+        } else {
+            let window = self.window(|reader| shape.wants(reader));
+            self.envelope(
+                window,
+                wanted.into_iter().map(|source| shape.cut(source)).collect(),
+            )
+        };
+        vec![Shaped::new(None, envelope)]
+    }
+
+    /// From the previous tick of the stream that has these readers' sources.
+    fn window(&self, of: impl Fn(&str) -> bool) -> Window {
+        let previous = self.previous.iter().filter(|(reader, _)| of(reader));
+        let last = previous.map(|(_, tick)| *tick).max_by_key(|tick| tick.boot);
+        last.unwrap_or(self.first).window_to(&self.at)
+    }
+
+    fn envelope(&self, window: Window, sources: Vec<Source>) -> Arc<Envelope> {
+        Arc::new(Envelope {
+            window,
+            metadata: Arc::clone(&self.full.metadata),
+            sources,
+        })
     }
 }
 
@@ -134,41 +170,6 @@ impl Shaped {
             envelope,
         }
     }
-}
-
-fn without_zeros(full: &Arc<Envelope>) -> Arc<Envelope> {
-    let mut metrics = full.sources.iter().flat_map(|source| &source.metrics);
-    if !metrics.any(|metric| metric.value.is_zero()) {
-        return Arc::clone(full);
-    }
-    let changed = |source: &Source| Source {
-        metrics: source
-            .metrics
-            .iter()
-            .filter(|metric| !metric.value.is_zero())
-            .cloned()
-            .collect(),
-        unsupported: source.unsupported.clone(),
-        health: source.health.clone(),
-        ..*source
-    };
-    Arc::new(Envelope {
-        window: full.window,
-        metadata: Arc::clone(&full.metadata),
-        sources: full.sources.iter().map(changed).collect(),
-    })
-}
-
-fn split(envelope: &Envelope, windows: &[Window]) -> Vec<Shaped> {
-    let alone = |(source, &window): (&Source, &Window)| {
-        let alone = Envelope {
-            window,
-            metadata: Arc::clone(&envelope.metadata),
-            sources: vec![source.clone()],
-        };
-        Shaped::new(Some(source.reader), Arc::new(alone))
-    };
-    envelope.sources.iter().zip(windows).map(alone).collect()
 }
 
 /// The bytes of memory that an envelope takes, about. The header is shared by all of them.

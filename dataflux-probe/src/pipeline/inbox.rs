@@ -8,14 +8,15 @@ use super::{
     counters::OutputCounters,
     envelope::Tick,
     queue::{Queue, Ticket, width},
+    shape::{Entities, Shape},
     streams::{Ends, Streams},
 };
 use crate::model::{Cause, Numbered};
 
 /// One output's numbers and queue, shared by the ticks, which fill it, and the delivery, which empties it.
 pub(super) struct Inbox {
-    per_reader: bool,
-    keep_zeros: bool,
+    shape: Arc<Shape>,
+    entities: Entities,
     held: Mutex<Held>,
     /// There is something new to deliver.
     pub(super) filled: Notify,
@@ -38,8 +39,8 @@ impl Inbox {
         counters: Arc<OutputCounters>,
     ) -> Self {
         Self {
-            per_reader: output.per_reader,
-            keep_zeros: output.keep_zeros,
+            shape: Arc::clone(&output.shape),
+            entities: output.entities,
             held: Mutex::new(Held {
                 streams,
                 queue: Queue::new(output.queue_bytes, output.when_full),
@@ -53,7 +54,7 @@ impl Inbox {
     /// Accepts what a tick gave.
     pub(super) fn accept(&self, tick: &mut Tick) {
         let mut held = self.lock();
-        for shaped in tick.shape(self.per_reader, self.keep_zeros) {
+        for shaped in tick.shape(&self.shape) {
             let record = held.streams.number(shaped);
             self.counters.envelopes.add(1);
             let pushed = held.queue.push(record, shaped.weight);
@@ -71,7 +72,8 @@ impl Inbox {
     pub(super) fn next(&self) -> Option<(Ticket, Numbered)> {
         let mut held = self.lock();
         let Held { streams, queue } = &mut *held;
-        queue.next(|record| streams.announce(record))
+        let (ticket, record) = queue.next(|record| streams.announce(record))?;
+        Some((ticket, self.entities.render(record)))
     }
 
     /// A record that goes again.

@@ -9,6 +9,7 @@ mod delta;
 mod identity;
 mod envelope;
 mod merge;
+pub mod shape;
 mod inbox;
 mod streams;
 mod queue;
@@ -31,6 +32,7 @@ use crate::{
     model::{Health, MetricDef},
 };
 use counters::Counters;
+use shape::{Entities, Shape};
 
 /// Everything that runs: built from the configuration, attached and opened on the main thread.
 pub struct Pipeline {
@@ -84,10 +86,10 @@ pub struct Output {
     pub logger: Box<dyn Logger>,
     /// Whether the logger is open; if not, the pipeline tries again with backoff.
     pub opened: bool,
-    /// An envelope for each reader instead of one for all.
-    pub per_reader: bool,
-    /// Whether counters and histograms without change are sent.
-    pub keep_zeros: bool,
+    /// Which sources and series it wants.
+    pub shape: Arc<Shape>,
+    /// How it tells entities apart.
+    pub entities: Entities,
     /// Bound of the queue.
     pub queue_bytes: u64,
     /// What happens when the queue is full.

@@ -51,7 +51,7 @@ impl Pipeline {
     }
 
     async fn run_by(self, clock: Clock, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let keep_zeros = self.outputs.iter().any(|output| output.keep_zeros);
+        let keep_zeros = self.outputs.iter().any(|output| output.shape.keep_zeros);
         let outputs = Outputs::start(self.outputs, self.state_dir, &self.counters, &clock)?;
         let readers = Readers::new(self.readers, self.metadata, &self.counters, keep_zeros);
         let ticker = Ticker {
@@ -94,7 +94,7 @@ impl Pipeline {
         }
         let sources = readers.sources(at, &all);
         let mut tick = assembler.assemble(at, Arc::clone(&readers.header), sources);
-        let shape = &tick.shape(false, false)[0];
+        let shape = &tick.shape(&Arc::default())[0];
         Ok(Numbered {
             stream: Arc::new(Stream {
                 id: format!("once-{:016x}", random::bits()?).into(),

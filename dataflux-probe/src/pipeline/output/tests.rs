@@ -11,6 +11,7 @@ use super::{
         counters::OutputCounters,
         envelope::Assembler,
         fakes::{Answer, FakeFormatter, FakeLogger, Random, Script, Wire, numbers, source},
+        shape::{Entities, Shape},
         streams::{Ends, Streams},
     },
     *,
@@ -84,8 +85,11 @@ impl Bench {
             }),
             logger: Box::new(logger),
             opened: setup.opened,
-            per_reader: setup.per_reader,
-            keep_zeros: false,
+            shape: Arc::new(Shape {
+                per_reader: setup.per_reader,
+                ..Shape::default()
+            }),
+            entities: Entities::Both,
             queue_bytes: setup.queue_bytes,
             when_full: setup.when_full,
         };
@@ -123,7 +127,7 @@ impl Bench {
             .assembler
             .assemble(self.script.now(), Arc::default(), sources);
         self.windows
-            .push(tick.shape(false, true)[0].envelope.window.duration);
+            .push(tick.shape(&Arc::default())[0].envelope.window.duration);
         self.inbox.accept(&mut tick);
     }
 

@@ -10,6 +10,7 @@ use super::{
         Metadata as MetadataSetup, Output, Reader, WhenFull,
         clock::nanoseconds,
         fakes::{EVENTS, FakeReader, LEVEL, Script},
+        shape::{Entities, Shape},
     },
     *,
 };
@@ -175,8 +176,11 @@ fn output(name: &str, formatter: impl Formatter + 'static, logger: Sink) -> Outp
         formatter: Box::new(formatter),
         logger: Box::new(logger),
         opened: true,
-        per_reader: false,
-        keep_zeros: true,
+        shape: Arc::new(Shape {
+            keep_zeros: true,
+            ..Shape::default()
+        }),
+        entities: Entities::Both,
         queue_bytes: 1 << 20,
         when_full: WhenFull::Coalesce,
     }

@@ -35,7 +35,7 @@ async fn an_envelope_per_reader_has_a_stream_and_windows_of_its_own() {
     let mut bench = Bench::new()
         .count("quick", SECOND)
         .count("slow", 3 * SECOND);
-    bench.pipeline.outputs[0].per_reader = true;
+    Arc::make_mut(&mut bench.pipeline.outputs[0].shape).per_reader = true;
     let (capture, _) = bench.run(sleep(10 * SECOND + 500 * MS)).await;
     let records = capture.0.lock().unwrap();
     for reader in ["quick", "slow"] {
