@@ -1,9 +1,13 @@
 //! The values that travel through the probe: metric definitions, snapshots, envelopes.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod naming;
 mod stream;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 pub use stream::{Cause, Gap, Numbered, Part, Previous, Stream};
 
@@ -23,7 +27,7 @@ pub struct MetricDef {
 }
 
 /// How the values of a metric behave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Only grows while its series lives.
     Counter {
@@ -39,7 +43,7 @@ pub enum Kind {
 }
 
 /// What a series that is seen for the first time, after its reader's first snapshot, has counted so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Born {
     /// It began in this window: all of its total belongs to it. Kernel maps.
     Zero,
@@ -48,7 +52,7 @@ pub enum Born {
 }
 
 /// What a counter that is smaller than before means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fall {
     /// It began anew, like a replaced interface: a new series.
     Restart,
@@ -57,7 +61,7 @@ pub enum Fall {
 }
 
 /// The unit of a metric's values. Formatters convert; readers never do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
     /// Nanoseconds.
     Nanoseconds,
@@ -80,7 +84,7 @@ impl Unit {
 }
 
 /// Something that metadata can put a name to. A reader gives what its source gives: an id or a name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Entity {
     /// What it is.
     pub kind: EntityKind,
@@ -89,7 +93,7 @@ pub struct Entity {
 }
 
 /// Kinds of entities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntityKind {
     /// A block device; its id is its device number.
     Device,
@@ -98,7 +102,7 @@ pub enum EntityKind {
 }
 
 /// How a reader tells one entity from the others.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntityKey {
     /// Device: major << 20 | minor. Interface: index.
     Id(u32),
@@ -156,7 +160,7 @@ pub enum Total {
 }
 
 /// A histogram with only the buckets that hold something, sorted by bucket.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Buckets {
     /// Sum of the values.
     pub sum: u64,
@@ -259,7 +263,7 @@ impl Snapshot {
 pub const NO_LABELS: [&str; 0] = [];
 
 /// How far a source can be trusted, from best to worst; merging keeps the worse one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Status {
     /// Everything works.
     #[default]
@@ -292,7 +296,7 @@ impl Status {
 }
 
 /// A status and, unless it is `ok`, why.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
     /// How far to trust it.
     pub status: Status,
@@ -333,7 +337,7 @@ impl fmt::Display for Health {
 pub type WallTime = i64;
 
 /// A stretch of time on two clocks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
     /// Wall clock at its start.
     pub start: WallTime,
@@ -402,7 +406,7 @@ pub struct Metric {
 }
 
 /// The value of a series in a window.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// Of a counter.
     Counter {

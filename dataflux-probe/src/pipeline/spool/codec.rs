@@ -1,0 +1,418 @@
+//! Envelopes as bytes for a disk: postcard, and zstd where that pays.
+//!
+//! Metric definitions stand once in each body, and the series refer to them. The sections of the header are JSON text, since
+//! only metadata readers know what is in them. The format is fixed by the version of the segment around it; see
+//! `docs/spool.md`.
+
+mod definitions;
+
+use std::{borrow::Cow, collections::HashMap, ptr, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use zstd::{
+    bulk::{Compressor, Decompressor},
+    zstd_safe::get_frame_content_size,
+};
+
+use crate::model::{
+    Cause, Entity, Envelope, Health, Kind, LabelValue, Metadata, Metric, MetricDef, Source, Unit,
+    Value, Window,
+};
+use dataflux_common::histogram::BUCKETS;
+
+/// A body that would be larger is refused, uncompressed: nothing that reads allocates more than that.
+pub(super) const LARGEST: usize = 64 << 20;
+/// The fastest of zstd's usual levels.
+const LEVEL: i32 = 1;
+/// Buffers that one large envelope has made larger than this are given back.
+const KEPT: usize = 1 << 20;
+
+/// What a record carries, as it stands on disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Body<'a> {
+    /// The bytes on disk.
+    pub(super) bytes: &'a [u8],
+    /// Whether zstd has been over them.
+    pub(super) compressed: bool,
+}
+
+/// A record that was rejected, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Letter {
+    /// What the other end said, for people.
+    pub(super) reason: String,
+    /// Why it is lost to its stream.
+    pub(super) cause: Cause,
+    /// What it carried.
+    pub(super) envelope: Envelope,
+}
+
+/// Bytes that are no body of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Damaged(pub(super) &'static str);
+
+/// Encodes and decodes, with the buffers and contexts it takes.
+pub(super) struct Codec {
+    compressor: Compressor<'static>,
+    decompressor: Decompressor<'static>,
+    plain: Vec<u8>,
+    packed: Vec<u8>,
+    /// The header seldom changes from one envelope to the next.
+    header: Header,
+}
+
+/// A header and its text.
+#[derive(Default)]
+struct Header {
+    metadata: Arc<Metadata>,
+    sections: Vec<(&'static str, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireLetter<'a> {
+    reason: &'a str,
+    cause: Cause,
+    #[serde(borrow)]
+    envelope: WireEnvelope<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireEnvelope<'a> {
+    window: Window,
+    #[serde(borrow)]
+    sections: Vec<(&'a str, &'a str)>,
+    definitions: Vec<WireDefinition<'a>>,
+    sources: Vec<WireSource<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireDefinition<'a> {
+    name: &'a str,
+    kind: Kind,
+    unit: Unit,
+    #[serde(borrow)]
+    labels: Cow<'a, [&'a str]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireSource<'a> {
+    reader: &'a str,
+    health: Cow<'a, Health>,
+    window: Window,
+    covered: Duration,
+    lost: u64,
+    /// Places among the definitions.
+    unsupported: Vec<u32>,
+    #[serde(borrow)]
+    metrics: Vec<WireMetric<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireMetric<'a> {
+    /// Place among the definitions.
+    definition: u32,
+    entity: Cow<'a, Option<Entity>>,
+    entity_id: Option<u32>,
+    entity_name: Option<&'a str>,
+    labels: Cow<'a, Box<[LabelValue]>>,
+    value: Cow<'a, Value>,
+}
+
+impl Codec {
+    pub(super) fn new() -> Self {
+        Self {
+            compressor: Compressor::new(LEVEL).expect("zstd has level 1"),
+            decompressor: Decompressor::new().expect("no dictionary that could be wrong"),
+            plain: Vec::new(),
+            packed: Vec::new(),
+            header: Header::default(),
+        }
+    }
+
+    /// The body of an envelope.
+    pub(super) fn encode(&mut self, envelope: &Envelope) -> Body<'_> {
+        self.header.follow(&envelope.metadata);
+        write(&wire(envelope, &self.header), &mut self.plain);
+        self.pack()
+    }
+
+    /// The body of a rejected envelope.
+    pub(super) fn encode_letter(
+        &mut self,
+        reason: &str,
+        cause: Cause,
+        envelope: &Envelope,
+    ) -> Body<'_> {
+        self.header.follow(&envelope.metadata);
+        let letter = WireLetter {
+            reason,
+            cause,
+            envelope: wire(envelope, &self.header),
+        };
+        write(&letter, &mut self.plain);
+        self.pack()
+    }
+
+    /// The envelope of a body.
+    pub(super) fn decode(&mut self, body: Body<'_>) -> Result<Envelope, Damaged> {
+        let wire = read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
+        model(wire, &mut self.header)
+    }
+
+    /// The rejected envelope of a body.
+    pub(super) fn decode_letter(&mut self, body: Body<'_>) -> Result<Letter, Damaged> {
+        let letter: WireLetter<'_> = read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
+        Ok(Letter {
+            reason: letter.reason.to_owned(),
+            cause: letter.cause,
+            envelope: model(letter.envelope, &mut self.header)?,
+        })
+    }
+
+    /// `plain`, compressed if that saves at least an eighth.
+    fn pack(&mut self) -> Body<'_> {
+        let most = self.plain.len() - self.plain.len() / 8;
+        self.packed.clear();
+        self.packed.shrink_to(KEPT);
+        // With less room than that zstd gives up.
+        self.packed.reserve(most);
+        let packed = self
+            .compressor
+            .compress_to_buffer(&self.plain, &mut self.packed);
+        let compressed = packed.is_ok_and(|length| length <= most);
+        Body {
+            bytes: if compressed {
+                &self.packed
+            } else {
+                &self.plain
+            },
+            compressed,
+        }
+    }
+}
+
+/// The bytes that were encoded.
+fn unpack<'a>(
+    decompressor: &mut Decompressor<'_>,
+    plain: &'a mut Vec<u8>,
+    body: Body<'a>,
+) -> Result<&'a [u8], Damaged> {
+    if !body.compressed {
+        return Ok(body.bytes);
+    }
+    let length = get_frame_content_size(body.bytes).ok().flatten();
+    let length = length.and_then(|length| usize::try_from(length).ok());
+    let length = length.filter(|&length| length <= LARGEST);
+    let length = length.ok_or(Damaged("a compressed body without a sensible length"))?;
+    plain.clear();
+    plain.shrink_to(KEPT);
+    plain.reserve_exact(length);
+    match decompressor.decompress_to_buffer(body.bytes, plain) {
+        Ok(got) if got == length => Ok(plain),
+        _ => Err(Damaged("it does not decompress")),
+    }
+}
+
+fn write(wire: &impl Serialize, out: &mut Vec<u8>) {
+    let mut buffer = std::mem::take(out);
+    buffer.clear();
+    buffer.shrink_to(KEPT);
+    *out = postcard::to_extend(wire, buffer).expect("sequences of known length, into memory");
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Damaged> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((wire, [])) => Ok(wire),
+        Ok(_) => Err(Damaged("bytes are left over after the envelope")),
+        Err(_) => Err(Damaged("it is no envelope")),
+    }
+}
+
+impl Header {
+    /// Becomes that of `metadata`.
+    fn follow(&mut self, metadata: &Arc<Metadata>) {
+        if Arc::ptr_eq(&self.metadata, metadata) {
+            return;
+        }
+        let text = |(&name, section)| {
+            let text = serde_json::to_string(section).expect("text keys, into memory");
+            (name, text)
+        };
+        self.sections = metadata.sections.iter().map(text).collect();
+        self.metadata = Arc::clone(metadata);
+    }
+
+    /// The header of these sections.
+    fn find(&mut self, sections: &[(&str, &str)]) -> Result<Arc<Metadata>, Damaged> {
+        let known = self
+            .sections
+            .iter()
+            .map(|(name, text)| (*name, text.as_str()));
+        if !known.eq(sections.iter().copied()) {
+            let mut metadata = Metadata::default();
+            for (name, text) in sections {
+                let section = serde_json::from_str(text)
+                    .map_err(|_| Damaged("a section of the header is no JSON object"))?;
+                let name = definitions::name(name)?;
+                metadata.sections.insert(name, section);
+            }
+            self.follow(&Arc::new(metadata));
+        }
+        Ok(Arc::clone(&self.metadata))
+    }
+}
+
+/// The definitions of an envelope, in the order of their first series.
+#[derive(Default)]
+struct Table {
+    places: HashMap<*const MetricDef, u32>,
+    definitions: Vec<&'static MetricDef>,
+}
+
+impl Table {
+    fn place(&mut self, def: &'static MetricDef) -> u32 {
+        *self.places.entry(ptr::from_ref(def)).or_insert_with(|| {
+            definitions::remember(def);
+            self.definitions.push(def);
+            u32::try_from(self.definitions.len() - 1).expect("definitions are few")
+        })
+    }
+}
+
+fn wire<'a>(envelope: &'a Envelope, header: &'a Header) -> WireEnvelope<'a> {
+    let mut table = Table::default();
+    let sources = envelope
+        .sources
+        .iter()
+        .map(|source| wire_source(source, &mut table));
+    let sources = sources.collect();
+    let sections = header.sections.iter().map(|(name, text)| (*name, &**text));
+    let definition = |def: &&'static MetricDef| WireDefinition {
+        name: def.name,
+        kind: def.kind,
+        unit: def.unit,
+        labels: Cow::Borrowed(def.labels),
+    };
+    WireEnvelope {
+        window: envelope.window,
+        sections: sections.collect(),
+        definitions: table.definitions.iter().map(definition).collect(),
+        sources,
+    }
+}
+
+fn wire_source<'a>(source: &'a Source, table: &mut Table) -> WireSource<'a> {
+    let unsupported = source.unsupported.iter().map(|def| table.place(def));
+    let unsupported = unsupported.collect();
+    let metrics = source.metrics.iter().map(|metric| WireMetric {
+        definition: table.place(metric.def),
+        entity: Cow::Borrowed(&metric.entity),
+        entity_id: metric.entity_id,
+        entity_name: metric.entity_name.as_deref(),
+        labels: Cow::Borrowed(&metric.labels),
+        value: Cow::Borrowed(&metric.value),
+    });
+    WireSource {
+        reader: source.reader,
+        health: Cow::Borrowed(&source.health),
+        window: source.window,
+        covered: source.covered,
+        lost: source.lost,
+        unsupported,
+        metrics: metrics.collect(),
+    }
+}
+
+fn model(wire: WireEnvelope<'_>, header: &mut Header) -> Result<Envelope, Damaged> {
+    let definitions = wire.definitions.iter().map(|definition| {
+        let WireDefinition {
+            name,
+            kind,
+            unit,
+            labels,
+        } = definition;
+        definitions::find(name, *kind, *unit, labels)
+    });
+    let definitions = definitions.collect::<Result<Vec<_>, _>>()?;
+    let sources = wire
+        .sources
+        .into_iter()
+        .map(|source| model_source(source, &definitions));
+    Ok(Envelope {
+        window: wire.window,
+        metadata: header.find(&wire.sections)?,
+        sources: sources.collect::<Result<_, _>>()?,
+    })
+}
+
+fn model_source(
+    source: WireSource<'_>,
+    definitions: &[&'static MetricDef],
+) -> Result<Source, Damaged> {
+    let find = |place: u32| {
+        let place = usize::try_from(place).ok();
+        let def = place.and_then(|place| definitions.get(place)).copied();
+        def.ok_or(Damaged("a series without a definition"))
+    };
+    let metric = |metric: WireMetric<'_>| {
+        let def = find(metric.definition)?;
+        if metric.labels.len() != def.labels.len() {
+            return Err(Damaged("a series has not the labels of its metric"));
+        }
+        check(def.kind, &metric.value)?;
+        Ok(Metric {
+            def,
+            entity: metric.entity.into_owned(),
+            entity_id: metric.entity_id,
+            entity_name: metric.entity_name.map(Into::into),
+            labels: metric.labels.into_owned(),
+            value: metric.value.into_owned(),
+        })
+    };
+    Ok(Source {
+        reader: definitions::name(source.reader)?,
+        health: source.health.into_owned(),
+        window: source.window,
+        covered: source.covered,
+        lost: source.lost,
+        unsupported: source
+            .unsupported
+            .into_iter()
+            .map(find)
+            .collect::<Result<_, _>>()?,
+        metrics: source
+            .metrics
+            .into_iter()
+            .map(metric)
+            .collect::<Result<_, _>>()?,
+    })
+}
+
+/// What the rest of the probe relies on for a value of this kind.
+fn check(kind: Kind, value: &Value) -> Result<(), Damaged> {
+    match (kind, value) {
+        (Kind::Counter { .. }, Value::Counter { .. }) | (Kind::Gauge, Value::Gauge { .. }) => {
+            Ok(())
+        }
+        (Kind::Histogram, Value::Histogram(buckets)) => {
+            let counts = &buckets.counts;
+            let sorted = counts.is_sorted_by(|(a, _), (b, _)| a < b);
+            let known = counts
+                .iter()
+                .all(|&(bucket, count)| usize::from(bucket) < BUCKETS && count > 0);
+            let total = counts
+                .iter()
+                .try_fold(0u64, |sum, &(_, count)| sum.checked_add(count));
+            if sorted && known && total.is_some() {
+                Ok(())
+            } else {
+                Err(Damaged("a histogram that cannot be"))
+            }
+        }
+        _ => Err(Damaged("a value is not of its metric's kind")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
