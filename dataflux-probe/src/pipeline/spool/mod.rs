@@ -6,4 +6,5 @@
 )]
 
 mod codec;
+mod dead_letters;
 mod segment;

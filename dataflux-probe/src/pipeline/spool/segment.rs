@@ -279,6 +279,11 @@ impl Segment {
         self.length
     }
 
+    /// Whether no record was written yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == self.start
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
