@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-pub use stream::{Cause, Gap, Numbered, Part, Previous, Stream};
+pub use stream::{Cause, Gap, Numbered, Part, Previous, SCHEMA, Stream};
 
 /// What a metric means. Declared once as a `static` in its reader's file; documentation is generated from it.
 #[derive(Debug, PartialEq, Eq)]

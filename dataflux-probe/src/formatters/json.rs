@@ -9,8 +9,8 @@ use super::{Formatter, by_metric, rfc3339::Rfc3339};
 use crate::{
     histogram::SCHEME,
     model::{
-        Buckets, Entity, EntityKey, Gap, Kind, Metric, MetricDef, Numbered, Previous, Source,
-        Value, WallTime, Window,
+        Buckets, Entity, EntityKey, Gap, Kind, Metric, MetricDef, Numbered, Previous, SCHEMA,
+        Source, Value, WallTime, Window,
     },
     plugin::{Needs, Plugin},
 };
@@ -118,7 +118,7 @@ impl<'a> Record<'a> {
             clock_step,
         } = envelope.window;
         Self {
-            schema: "dataflux.envelope/1",
+            schema: SCHEMA,
             stream: StreamView {
                 id: &numbered.stream.id,
                 first: *numbered.range.start(),

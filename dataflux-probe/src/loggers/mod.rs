@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod contract;
 mod file;
+mod kafka;
 mod stdout;
 mod worker;
 
@@ -66,6 +67,8 @@ pub struct Limits {
     pub payload_bytes: usize,
     /// How many payloads may wait for their acknowledgement.
     pub in_flight: usize,
+    /// How many bytes of them, unless it is only one.
+    pub in_flight_bytes: usize,
 }
 
 impl Limits {
@@ -73,6 +76,7 @@ impl Limits {
     pub const ONE_AT_A_TIME: Self = Self {
         payload_bytes: usize::MAX,
         in_flight: 1,
+        in_flight_bytes: usize::MAX,
     };
 }
 
@@ -98,4 +102,4 @@ pub struct Payload {
 }
 
 /// Every logger, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn Logger>] = &[&file::PLUGIN, &stdout::PLUGIN];
+pub const REGISTRY: &[&Plugin<dyn Logger>] = &[&file::PLUGIN, &kafka::PLUGIN, &stdout::PLUGIN];

@@ -4,6 +4,9 @@ use std::{ops::RangeInclusive, sync::Arc};
 
 use super::{Envelope, WallTime};
 
+/// What an envelope is, for those who receive it.
+pub const SCHEMA: &str = "dataflux.envelope/1";
+
 /// The stream an envelope belongs to: one output of one start of the probe, and one reader of it for `per_reader`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stream {

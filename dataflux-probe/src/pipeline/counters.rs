@@ -1,9 +1,16 @@
 //! The pipeline's counters of itself, which the `probe` reader reports.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
+
+use dataflux_common::histogram;
+
+use crate::model::Buckets;
 
 /// All counters of one start of the probe.
 #[derive(Debug, Default)]
@@ -18,6 +25,7 @@ pub struct Counters {
     pub mapped_bytes: Counter,
     readers: Mutex<Vec<(&'static str, Arc<ReaderCounters>)>>,
     outputs: Mutex<Vec<(String, Arc<OutputCounters>)>>,
+    kafka: Mutex<Vec<(String, Arc<KafkaCounters>)>>,
 }
 
 /// Of one reader.
@@ -62,6 +70,90 @@ pub struct OutputCounters {
     pub in_flight: Counter,
 }
 
+/// Of one output's Kafka client.
+#[derive(Debug, Default)]
+pub struct KafkaCounters {
+    /// Producers made: one, and one more whenever it had to be replaced.
+    pub producers: Counter,
+    /// Records sent, repeats by librdkafka included.
+    pub messages: Counter,
+    /// Their bytes.
+    pub message_bytes: Counter,
+    /// Requests sent to brokers.
+    pub requests: Counter,
+    /// Their bytes, which are compressed.
+    pub request_bytes: Counter,
+    /// Requests that librdkafka sent again.
+    pub retries: Counter,
+    /// Requests that could not be sent, had no answer in time, or one that made no sense.
+    pub errors: Counter,
+    /// Connections tried.
+    pub connects: Counter,
+    /// Connections closed.
+    pub disconnects: Counter,
+    /// Records in librdkafka's queues now.
+    pub queue_messages: Counter,
+    /// Their bytes.
+    pub queue_bytes: Counter,
+    latencies: Mutex<Latencies>,
+    brokers: Mutex<Vec<KafkaBroker>>,
+}
+
+/// A broker as librdkafka sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaBroker {
+    /// Its id in the cluster.
+    pub id: i64,
+    /// Whether there is a connection that works.
+    pub up: bool,
+    /// Mean, 99th percentile and longest round trip of late, ns; `None` if there was none.
+    pub latency: Option<[u64; 3]>,
+    /// Longest time of late that it made the client wait, ns.
+    pub throttle_ns: u64,
+}
+
+/// How long acknowledgements took.
+#[derive(Debug)]
+struct Latencies {
+    sum: u64,
+    counts: [u64; histogram::BUCKETS],
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self {
+            sum: 0,
+            counts: [0; histogram::BUCKETS],
+        }
+    }
+}
+
+impl KafkaCounters {
+    /// A record was acknowledged so long after it was handed over.
+    pub fn acknowledge(&self, latency: Duration) {
+        let latency = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let mut latencies = lock(&self.latencies);
+        latencies.sum = latencies.sum.wrapping_add(latency);
+        latencies.counts[histogram::bucket(latency)] += 1;
+    }
+
+    /// Times from hand-over to acknowledgement, ns.
+    pub fn latencies(&self) -> Buckets {
+        let latencies = lock(&self.latencies);
+        Buckets::from_dense(latencies.sum, latencies.counts)
+    }
+
+    /// Replaces what is known of the brokers.
+    pub fn set_brokers(&self, brokers: Vec<KafkaBroker>) {
+        *lock(&self.brokers) = brokers;
+    }
+
+    /// What is known of the brokers.
+    pub fn brokers(&self) -> Vec<KafkaBroker> {
+        lock(&self.brokers).clone()
+    }
+}
+
 /// One counter or level.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -93,6 +185,16 @@ impl Counters {
     /// The counters of an output, made on first use.
     pub fn output(&self, name: &str) -> Arc<OutputCounters> {
         entry(&mut lock(&self.outputs), name.to_owned())
+    }
+
+    /// The counters of an output's Kafka client, made on first use.
+    pub fn kafka(&self, output: &str) -> Arc<KafkaCounters> {
+        entry(&mut lock(&self.kafka), output.to_owned())
+    }
+
+    /// The counters of every Kafka client, by its output.
+    pub fn kafkas(&self) -> Vec<(String, Arc<KafkaCounters>)> {
+        lock(&self.kafka).clone()
     }
 
     /// Every reader's counters.

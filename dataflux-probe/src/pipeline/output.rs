@@ -46,6 +46,8 @@ pub(super) struct Delivery {
     flight: JoinSet<Result<(), SendError>>,
     /// Of each payload in flight: its record and its size.
     payloads: HashMap<Id, (Ticket, usize)>,
+    /// The sum of their sizes.
+    flight_bytes: usize,
     /// Every record that was handed over and is neither delivered nor lost.
     records: HashMap<Ticket, Record>,
     /// Pieces of records that are handed over, in order.
@@ -105,6 +107,7 @@ impl Delivery {
             clock,
             flight: JoinSet::new(),
             payloads: HashMap::new(),
+            flight_bytes: 0,
             records: HashMap::new(),
             outbox: VecDeque::new(),
             proven: false,
@@ -159,7 +162,8 @@ impl Delivery {
             return false;
         };
         let limits = logger.limits();
-        if self.retry_at.is_some() || self.flight.len() >= self.room(limits.in_flight) {
+        let full = !self.flight.is_empty() && self.flight_bytes >= limits.in_flight_bytes;
+        if self.retry_at.is_some() || full || self.flight.len() >= self.room(limits.in_flight) {
             return false;
         }
         if self.outbox.is_empty() {
@@ -244,6 +248,7 @@ impl Delivery {
                 }
                 let id = self.flight.spawn(acknowledgement).id();
                 self.payloads.insert(id, (ticket, size));
+                self.flight_bytes += size;
                 self.publish();
             }
             Err(panic) => self.answer(ticket, size, Err(SendError::Retry(panic))),
@@ -256,6 +261,7 @@ impl Delivery {
             Err(panic) => (panic.id(), Err(SendError::Retry(panic.into()))),
         };
         if let Some((ticket, size)) = self.payloads.remove(&id) {
+            self.flight_bytes -= size;
             self.publish();
             self.answer(ticket, size, result);
         }

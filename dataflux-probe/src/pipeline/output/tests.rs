@@ -56,6 +56,7 @@ impl Default for Setup {
             limits: Limits {
                 payload_bytes: usize::MAX,
                 in_flight: 8,
+                in_flight_bytes: usize::MAX,
             },
             series: 2,
             unformattable: |_| false,

@@ -77,6 +77,7 @@ async fn too_large_envelopes_are_split_by_source_and_series() {
         limits: Limits {
             payload_bytes: 1500,
             in_flight: 3,
+            in_flight_bytes: usize::MAX,
         },
         ..Setup::default()
     };
@@ -114,6 +115,7 @@ async fn a_single_series_that_is_too_large_is_rejected() {
         limits: Limits {
             payload_bytes: 150,
             in_flight: 1,
+            in_flight_bytes: usize::MAX,
         },
         ..Setup::default()
     };

@@ -39,6 +39,7 @@ async fn survive(seed: u64) {
     let limits = Limits {
         payload_bytes: [usize::MAX, 900][random.below(2) as usize],
         in_flight: 1 + random.below(8) as usize,
+        in_flight_bytes: usize::MAX,
     };
     let setup = Setup {
         per_reader: random.percent(30),

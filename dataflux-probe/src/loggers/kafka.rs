@@ -1,0 +1,95 @@
+//! `kafka`: records produced to Kafka topics, acknowledged by the brokers' delivery reports.
+
+mod client;
+mod config;
+mod errors;
+mod events;
+mod properties;
+mod routing;
+mod security;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use super::{Acknowledgement, Limits, Logger, Payload, SendError};
+use crate::plugin::{Context, Needs, Plugin};
+use client::Client;
+use config::Settings;
+use routing::Message;
+
+pub(super) static PLUGIN: Plugin<dyn Logger> = Plugin {
+    name: "kafka",
+    summary: "records produced to Kafka topics, acknowledged by the brokers",
+    needs: Needs::NOTHING,
+    example: r#"brokers = ["kafka-1:9092", "kafka-2:9092"]  # required; any of them, the others are found through it
+topic = "dataflux"          # required; {host}, {label.NAME} and, with envelope = "per_reader", {reader} are filled in
+key = "host"                # records of one key stay in order; "label.NAME" or "none"; default: "host"
+partitioner = "murmur2_random"  # key to partition, as Java clients do; others as librdkafka names them; this is the default
+acks = "all"                # who has a record before it counts as delivered: "all" in-sync replicas (default) or "1", the leader
+idempotence = true          # the brokers drop what librdkafka repeats; default: true where acks = "all"
+compression = "zstd"        # "lz4", "snappy", "gzip" or "none"; default: "zstd"
+batch_bytes = "1MB"         # most to send in one request to one partition; default: 1MB
+linger = "5ms"              # wait for more to send with it; default: 5ms
+message_bytes = "1MB"       # larger envelopes are split; the topic's max.message.bytes must allow for it; default: 1MB
+flush_timeout = "500ms"     # what is in flight when the probe ends may still be acknowledged; default: 500ms
+security = "plaintext"      # "ssl", "sasl_plaintext" or "sasl_ssl"; default: "plaintext"
+# tls.ca_file = "/etc/dataflux-probe/ca.pem"  # for the ssl ones; default: the system's authorities
+# tls.certificate_file = "/etc/dataflux-probe/client.pem"
+# tls.key_file = "/etc/dataflux-probe/client.key"
+# tls.key_password_file = "/etc/dataflux-probe/key.password"  # or key_password_env, the name of a variable
+# tls.verify_host = true    # whether the certificate must name the broker; default: true
+# sasl.mechanism = "SCRAM-SHA-512"  # "SCRAM-SHA-256", "PLAIN" or "OAUTHBEARER"
+# sasl.username = "probe"
+# sasl.password_file = "/etc/dataflux-probe/password"  # or password_env; read again when it changes
+# sasl.token_file = "/run/dataflux-probe/token"  # for OAUTHBEARER; or token_env
+# properties."socket.keepalive.enable" = true  # any other property of librdkafka"#,
+    metrics: &[],
+    build: |section, context| {
+        Ok(Box::new(Kafka::new(
+            Settings::new(section, context)?,
+            context,
+        )))
+    },
+};
+
+struct Kafka {
+    settings: Arc<Settings>,
+    client: Client,
+}
+
+impl Kafka {
+    fn new(settings: Settings, context: &Context) -> Self {
+        let settings = Arc::new(settings);
+        Self {
+            client: Client::new(
+                Arc::clone(&settings),
+                context.counters.kafka(&context.output),
+            ),
+            settings,
+        }
+    }
+}
+
+impl Logger for Kafka {
+    /// Connects nowhere: librdkafka's threads begin with the first payload, without privileges that were given up before.
+    fn open(&mut self) -> Result<(), SendError> {
+        let secrets = self.settings.security.read().map_err(SendError::Retry)?;
+        self.settings.client(&secrets).map_err(SendError::Retry)?;
+        Ok(())
+    }
+
+    fn send(&mut self, payload: Payload) -> Acknowledgement {
+        self.client
+            .send(Message::new(&self.settings.routing, payload))
+    }
+
+    fn limits(&self) -> Limits {
+        self.settings.limits
+    }
+
+    fn close(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
+        self.client.close()
+    }
+}

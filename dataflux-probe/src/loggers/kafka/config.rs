@@ -1,0 +1,280 @@
+//! The keys of `[output.NAME.kafka]`, and what follows from them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use serde::Deserialize;
+
+use super::{
+    Limits, properties,
+    routing::Routing,
+    security::{Protocol, Secrets, Security},
+};
+use crate::{
+    config::{
+        Section,
+        values::{Bytes, Time},
+    },
+    plugin::Context,
+};
+
+/// What librdkafka and the protocol add to a record, its headers included, beside key and output's name.
+const OVERHEAD: usize = 1536;
+
+/// Smallest message and batch that make sense.
+const SMALLEST: u64 = 8 << 10;
+
+/// Librdkafka's own bound of both.
+const LARGEST: u64 = 1_000_000_000;
+
+/// How many payloads may be in flight when all goes well.
+const IN_FLIGHT: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    brokers: Vec<String>,
+    topic: String,
+    #[serde(default = "default_key")]
+    key: String,
+    #[serde(default)]
+    partitioner: Partitioner,
+    #[serde(default = "default_acks")]
+    acks: String,
+    idempotence: Option<bool>,
+    #[serde(default)]
+    compression: Compression,
+    #[serde(default = "default_bytes")]
+    batch_bytes: Bytes,
+    #[serde(default = "default_linger")]
+    linger: Time,
+    #[serde(default = "default_bytes")]
+    message_bytes: Bytes,
+    #[serde(default = "default_flush_timeout")]
+    flush_timeout: Time,
+    #[serde(default)]
+    security: Protocol,
+}
+
+fn default_key() -> String {
+    "host".to_owned()
+}
+
+fn default_acks() -> String {
+    "all".to_owned()
+}
+
+const fn default_bytes() -> Bytes {
+    Bytes(1_000_000)
+}
+
+const fn default_linger() -> Time {
+    Time(Duration::from_millis(5))
+}
+
+const fn default_flush_timeout() -> Time {
+    Time(Duration::from_millis(500))
+}
+
+/// Librdkafka's names.
+#[derive(Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Partitioner {
+    Random,
+    Consistent,
+    ConsistentRandom,
+    Murmur2,
+    #[default]
+    Murmur2Random,
+    Fnv1a,
+    Fnv1aRandom,
+}
+
+impl Partitioner {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Consistent => "consistent",
+            Self::ConsistentRandom => "consistent_random",
+            Self::Murmur2 => "murmur2",
+            Self::Murmur2Random => "murmur2_random",
+            Self::Fnv1a => "fnv1a",
+            Self::Fnv1aRandom => "fnv1a_random",
+        }
+    }
+}
+
+#[derive(Default, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Compression {
+    #[default]
+    Zstd,
+    Lz4,
+    Snappy,
+    Gzip,
+    None,
+}
+
+impl Compression {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Lz4 => "lz4",
+            Self::Snappy => "snappy",
+            Self::Gzip => "gzip",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Everything that the configuration says, checked.
+pub(super) struct Settings {
+    pub(super) output: String,
+    pub(super) routing: Routing,
+    pub(super) security: Security,
+    pub(super) limits: Limits,
+    pub(super) batch_bytes: usize,
+    pub(super) flush_timeout: Duration,
+    /// What a producer is made of, without secrets.
+    properties: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Opens nothing.
+    pub(super) fn new(section: &Section<'_>, context: &Context) -> anyhow::Result<Self> {
+        let mut section = section.clone();
+        let more = section.take_section("properties")?;
+        let tls = section.take_section("tls")?;
+        let sasl = section.take_section("sasl")?;
+        let keys: Keys = section.parse()?;
+        let security = Security::new(&section, keys.security, tls, sasl)?;
+        let routing = Routing::new(&section, &keys.topic, &keys.key, context.per_reader)?;
+        let mut properties = fixed();
+        properties.extend(keys.properties(&section)?);
+        properties.extend(security.properties());
+        properties.extend(properties::read(more)?);
+        let settings = Self {
+            output: context.output.clone(),
+            routing,
+            security,
+            limits: Limits {
+                payload_bytes: bytes(&keys.message_bytes)
+                    .saturating_sub(OVERHEAD + context.output.len())
+                    .max(1),
+                in_flight: IN_FLIGHT,
+                in_flight_bytes: 2 * bytes(&keys.batch_bytes).max(bytes(&keys.message_bytes)),
+            },
+            batch_bytes: bytes(&keys.batch_bytes),
+            flush_timeout: keys.flush_timeout.0,
+            properties,
+        };
+        // What is wrong only together.
+        let native = settings.client(&Secrets::default());
+        native.map_err(|error| section.error(None, format!("{error:#}")))?;
+        Ok(settings)
+    }
+
+    /// What a producer is made of.
+    ///
+    /// # Errors
+    /// Librdkafka refuses it; no secret is told.
+    pub(super) fn client(&self, secrets: &Secrets) -> anyhow::Result<ClientConfig> {
+        let mut client = ClientConfig::new();
+        let properties = self.properties.iter();
+        client.extend(properties.map(|(name, value)| (name.clone(), value.clone())));
+        client.extend(secrets.properties());
+        let debug = self.properties.contains_key("debug");
+        client.set_log_level(if debug {
+            RDKafkaLogLevel::Debug
+        } else {
+            RDKafkaLogLevel::Info
+        });
+        match client.create_native_config() {
+            Ok(_) => Ok(client),
+            Err(error) => Err(properties::refused_by(&error)),
+        }
+    }
+}
+
+fn bytes(value: &Bytes) -> usize {
+    usize::try_from(value.0).unwrap_or(usize::MAX)
+}
+
+/// What every producer of the probe has.
+fn fixed() -> BTreeMap<String, String> {
+    [
+        ("client.id", "dataflux-probe"),
+        // Nothing is given up by librdkafka: the pipeline's queue decides.
+        ("message.timeout.ms", "0"),
+        ("message.send.max.retries", "2147483647"),
+        // What may be in flight is bounded by the pipeline.
+        ("queue.buffering.max.messages", "0"),
+        ("queue.buffering.max.kbytes", "2147483647"),
+        // A topic that is not there is told soon; the pipeline tries again.
+        ("topic.metadata.propagation.max.ms", "5000"),
+        ("socket.keepalive.enable", "true"),
+        ("reconnect.backoff.max.ms", "5000"),
+        ("statistics.interval.ms", "5000"),
+        ("enable.metrics.push", "false"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect()
+}
+
+impl Keys {
+    /// As librdkafka's properties.
+    fn properties(&self, section: &Section<'_>) -> anyhow::Result<Vec<(String, String)>> {
+        let wrong = |key: &str, message: String| section.error(Some(key), message);
+        let whole = |name: &str| !name.trim().is_empty() && !name.contains([',', '/', ' ']);
+        if self.brokers.is_empty() || !self.brokers.iter().all(|broker| whole(broker)) {
+            let message = "names the brokers to begin with, like [\"kafka-1:9092\"]";
+            return Err(wrong("brokers", message.to_owned()));
+        }
+        let all = match &*self.acks {
+            "all" | "-1" => true,
+            "1" => false,
+            "0" => {
+                let message = "0 asks for no acknowledgement: what no broker got would count as delivered; \"all\" or \"1\"";
+                return Err(wrong("acks", message.to_owned()));
+            }
+            other => return Err(wrong("acks", format!("`{other}` is not \"all\" or \"1\""))),
+        };
+        let idempotence = self.idempotence.unwrap_or(all);
+        if idempotence && !all {
+            let message = "needs acks = \"all\"";
+            return Err(wrong("idempotence", message.to_owned()));
+        }
+        for (key, value) in [
+            ("batch_bytes", self.batch_bytes),
+            ("message_bytes", self.message_bytes),
+        ] {
+            if !(SMALLEST..=LARGEST).contains(&value.0) {
+                let message = format!("must be {SMALLEST} to {LARGEST} bytes");
+                return Err(wrong(key, message));
+            }
+        }
+        for (key, time, most) in [
+            ("linger", self.linger, Duration::from_secs(900)),
+            ("flush_timeout", self.flush_timeout, Duration::from_secs(60)),
+        ] {
+            if time.0 > most {
+                let most = humantime::format_duration(most);
+                return Err(wrong(key, format!("must be {most} at most")));
+            }
+        }
+        let linger = self.linger.0.as_secs_f64() * 1000.0;
+        Ok([
+            ("bootstrap.servers", self.brokers.join(",")),
+            ("partitioner", self.partitioner.name().to_owned()),
+            ("acks", if all { "all" } else { "1" }.to_owned()),
+            ("enable.idempotence", idempotence.to_string()),
+            ("compression.type", self.compression.name().to_owned()),
+            ("batch.size", self.batch_bytes.0.to_string()),
+            ("linger.ms", linger.to_string()),
+            ("message.max.bytes", self.message_bytes.0.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into())
+    }
+}

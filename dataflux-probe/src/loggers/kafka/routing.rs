@@ -1,0 +1,183 @@
+//! Where a payload goes and what it is called on the wire: topic, key and headers.
+
+use bytes::Bytes;
+use rdkafka::message::{Header, OwnedHeaders};
+
+use crate::{config::Section, loggers::Payload, model::Metadata};
+
+/// Kafka's own bound of a topic's name.
+const LONGEST_TOPIC: usize = 249;
+
+/// Stands for a value that the envelope does not have.
+const UNKNOWN: &str = "unknown";
+
+/// The topic and the key of every payload.
+#[derive(Debug)]
+pub(super) struct Routing {
+    topic: Vec<Piece>,
+    key: Key,
+}
+
+/// A piece of a topic's name.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Host,
+    Label(String),
+    Reader,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Key {
+    None,
+    Host,
+    Label(String),
+}
+
+/// One record, ready to be produced.
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) key: Option<String>,
+    pub(super) headers: OwnedHeaders,
+    pub(super) bytes: Bytes,
+}
+
+impl Routing {
+    pub(super) fn new(
+        section: &Section<'_>,
+        topic: &str,
+        key: &str,
+        per_reader: bool,
+    ) -> anyhow::Result<Self> {
+        let pieces = pieces(topic).map_err(|message| section.error(Some("topic"), message))?;
+        if pieces.contains(&Piece::Reader) && !per_reader {
+            let message =
+                "{reader} needs envelope = \"per_reader\": otherwise an envelope holds all readers";
+            return Err(section.error(Some("topic"), message));
+        }
+        let key = match (key, key.strip_prefix("label.")) {
+            ("host", _) => Key::Host,
+            ("none", _) => Key::None,
+            (_, Some(name)) if !name.is_empty() => Key::Label(name.to_owned()),
+            _ => {
+                let message = format!("`{key}` is not \"host\", \"none\" or \"label.NAME\"");
+                return Err(section.error(Some("key"), message));
+            }
+        };
+        Ok(Self { topic: pieces, key })
+    }
+
+    /// Values stand in a topic's name with `_` for what Kafka does not allow there, and `unknown` for what is not there.
+    fn topic(&self, payload: &Payload) -> String {
+        let mut topic = String::new();
+        for piece in &self.topic {
+            let value = match piece {
+                Piece::Text(text) => Some(&**text),
+                Piece::Host => host(&payload.metadata),
+                Piece::Label(name) => label(&payload.metadata, name),
+                Piece::Reader => payload.readers.first().copied(),
+            };
+            let value = value.filter(|value| !value.is_empty()).unwrap_or(UNKNOWN);
+            topic.extend(value.chars().map(|c| if is_legal(c) { c } else { '_' }));
+        }
+        topic.truncate(LONGEST_TOPIC);
+        if topic == "." || topic == ".." {
+            topic = topic.replace('.', "_");
+        }
+        topic
+    }
+
+    fn key(&self, payload: &Payload) -> Option<String> {
+        let value = match &self.key {
+            Key::None => None,
+            Key::Host => host(&payload.metadata),
+            Key::Label(name) => label(&payload.metadata, name),
+        };
+        value.map(str::to_owned)
+    }
+}
+
+fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Cuts `a.{host}` into its pieces.
+fn pieces(template: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    while !rest.is_empty() {
+        let (text, after) = rest
+            .split_once('{')
+            .map_or((rest, None), |(text, after)| (text, Some(after)));
+        if let Some(wrong) = text.chars().find(|&c| !is_legal(c)) {
+            return Err(format!(
+                "`{wrong}` cannot stand in a topic's name: letters, digits, `.`, `_` and `-` can"
+            ));
+        }
+        if !text.is_empty() {
+            pieces.push(Piece::Text(text.to_owned()));
+        }
+        let Some(after) = after else { break };
+        let (name, after) = after.split_once('}').ok_or("a `{` has no `}`")?;
+        pieces.push(match (name, name.strip_prefix("label.")) {
+            ("host", _) => Piece::Host,
+            ("reader", _) => Piece::Reader,
+            (_, Some(label)) if !label.is_empty() => Piece::Label(label.to_owned()),
+            _ => {
+                return Err(format!(
+                    "{{{name}}} is not {{host}}, {{label.NAME}} or {{reader}}"
+                ));
+            }
+        });
+        rest = after;
+    }
+    match pieces.as_slice() {
+        [] => Err("is empty".to_owned()),
+        [Piece::Text(text)] if text.len() > LONGEST_TOPIC || text == "." || text == ".." => {
+            Err("is not the name of a topic".to_owned())
+        }
+        _ => Ok(pieces),
+    }
+}
+
+fn host(metadata: &Metadata) -> Option<&str> {
+    metadata.sections.get("host")?.get("name")?.as_str()
+}
+
+fn label<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a str> {
+    metadata.sections.get("labels")?.get(name)?.as_str()
+}
+
+impl Message {
+    pub(super) fn new(routing: &Routing, payload: Payload) -> Self {
+        let numbers = [
+            ("first", *payload.range.start()),
+            ("last", *payload.range.end()),
+            ("part", payload.part.part.into()),
+            ("parts", payload.part.parts.into()),
+        ];
+        let mut headers = OwnedHeaders::new_with_capacity(7);
+        for (key, value) in [
+            ("schema", crate::model::SCHEMA),
+            ("stream", &*payload.stream.id),
+            ("content-type", payload.content_type),
+        ] {
+            headers = headers.insert(Header {
+                key,
+                value: Some(value),
+            });
+        }
+        for (key, value) in numbers {
+            headers = headers.insert(Header {
+                key,
+                value: Some(&value.to_string()),
+            });
+        }
+        Self {
+            topic: routing.topic(&payload),
+            key: routing.key(&payload),
+            headers,
+            bytes: payload.bytes,
+        }
+    }
+}
