@@ -28,7 +28,7 @@ pub struct Previous {
     /// What is known lost at its end.
     pub gaps: Vec<Gap>,
     /// The stream before that one, if it lost more than its own envelopes and the next stream could say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub previous: Option<Box<Previous>>,
 }
 

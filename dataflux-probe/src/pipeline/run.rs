@@ -210,7 +210,7 @@ impl Outputs {
         for output in outputs {
             let inbox = Arc::new(Inbox::new(
                 &output,
-                Streams::new(output.name.clone(), start, past.clone()),
+                Streams::new(output.name.clone(), start, &past),
                 Arc::clone(&changed),
                 counters.output(&output.name),
             ));

@@ -8,38 +8,77 @@ use crate::model::{Cause, Gap, Numbered, Part, Previous, Stream, WallTime};
 /// What each stream of all outputs came to, by `output` or `output/reader`.
 pub(super) type Ends = BTreeMap<String, Previous>;
 
-/// The streams of one output of one start.
+/// The streams of one output: of this start, and those of earlier starts about which something is left to say.
 pub(super) struct Streams {
     output: String,
     start: u64,
-    /// What the start before left.
-    past: Ends,
+    /// In the order of their births.
     streams: Vec<Numbering>,
 }
 
 struct Numbering {
+    /// The reader, in `per_reader`.
     reader: Option<&'static str>,
+    /// Whether this start gives its numbers.
+    live: bool,
     /// `output` or `output/reader`.
     name: String,
     /// Without its past.
     stream: Arc<Stream>,
-    /// The past, until an envelope has taken it along.
-    previous: Option<Previous>,
+    /// Whether an envelope has said what was before it.
+    introduced: bool,
     last: u64,
     stop_time: WallTime,
     /// Losses, until an envelope has taken them along.
     gaps: Vec<Gap>,
 }
 
+/// A stream of an earlier start.
+#[derive(Debug, Clone)]
+pub(super) struct Earlier {
+    pub(super) id: Arc<str>,
+    /// `output` or `output/reader`.
+    pub(super) name: String,
+    pub(super) introduced: bool,
+    pub(super) last: u64,
+    pub(super) stop_time: WallTime,
+    /// What no envelope has named yet.
+    pub(super) gaps: Vec<Gap>,
+}
+
 impl Streams {
     /// `start` is the random id of this start of the probe, `past` what earlier starts left for any output.
-    pub(super) fn new(output: String, start: u64, past: Ends) -> Self {
+    pub(super) fn new(output: String, start: u64, past: &Ends) -> Self {
+        let own = |name: &str| {
+            name == output
+                || name
+                    .strip_prefix(&output)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
+        let earlier = past.iter().filter(|(name, _)| own(name));
+        let streams = earlier.map(|(name, end)| {
+            Numbering::earlier(Earlier {
+                id: Arc::clone(&end.id),
+                name: name.clone(),
+                introduced: true,
+                last: end.last,
+                stop_time: end.stop_time,
+                gaps: end.gaps.clone(),
+            })
+        });
         Self {
+            streams: streams.collect(),
             output,
             start,
-            past,
-            streams: Vec::new(),
         }
+    }
+
+    /// Takes in what the disk knows of earlier starts; it knows better than what [`Streams::new`] was given.
+    pub(super) fn recover(&mut self, earlier: Vec<Earlier>) {
+        let known = |numbering: &Numbering| earlier.iter().any(|one| one.id == numbering.stream.id);
+        self.streams.retain(|numbering| !known(numbering));
+        self.streams
+            .splice(0..0, earlier.into_iter().map(Numbering::earlier));
     }
 
     /// Gives an envelope the next number of its stream.
@@ -47,7 +86,7 @@ impl Streams {
         let place = self
             .streams
             .iter()
-            .position(|stream| stream.reader == shaped.reader);
+            .position(|stream| stream.live && stream.reader == shaped.reader);
         let place = place.unwrap_or_else(|| {
             let new = self.begin(shaped.reader);
             self.streams.push(new);
@@ -65,18 +104,19 @@ impl Streams {
         }
     }
 
-    fn begin(&mut self, reader: Option<&'static str>) -> Numbering {
+    fn begin(&self, reader: Option<&'static str>) -> Numbering {
         let name = match reader {
             Some(reader) => format!("{}/{reader}", self.output),
             None => self.output.clone(),
         };
         Numbering {
             reader,
+            live: true,
             stream: Arc::new(Stream {
                 id: format!("{name}-{:016x}", self.start).into(),
                 previous: None,
             }),
-            previous: self.past.remove(&name),
+            introduced: false,
             name,
             last: 0,
             stop_time: 0,
@@ -84,60 +124,118 @@ impl Streams {
         }
     }
 
-    /// Lets a record that leaves for the first time say what was lost before it, and, if it is the first of its stream, what
-    /// was before the stream.
+    /// Lets a record that leaves for the first time say what was lost before it, if it is the first of its stream what was
+    /// before the stream, and in any case what is newly known to be lost of the streams before.
     pub(super) fn announce(&mut self, mut record: Numbered) -> Numbered {
-        if let Some(numbering) = self.of(&record) {
-            record.gaps = std::mem::take(&mut numbering.gaps);
-            if let Some(previous) = numbering.previous.take() {
-                record.stream = Arc::new(Stream {
-                    id: Arc::clone(&record.stream.id),
-                    previous: Some(previous),
-                });
+        let Some(place) = self.place(&record.stream.id) else {
+            return record;
+        };
+        let (earlier, rest) = self.streams.split_at_mut(place);
+        let own = &mut rest[0];
+        record.gaps = std::mem::take(&mut own.gaps);
+        let mut first = !std::mem::replace(&mut own.introduced, true);
+        let mut told = Vec::new();
+        for stream in earlier.iter_mut().rev() {
+            if stream.name == own.name
+                && (std::mem::take(&mut first) || !stream.gaps.is_empty())
+            {
+                told.push(stream.end(None));
+                stream.gaps.clear();
             }
+        }
+        let chain = told.into_iter().rev().reduce(|older, newer| Previous {
+            previous: Some(Box::new(older)),
+            ..newer
+        });
+        if chain.is_some() {
+            record.stream = Arc::new(Stream {
+                id: Arc::clone(&record.stream.id),
+                previous: chain,
+            });
         }
         record
     }
 
     /// The numbers of this record are lost, and what it would have announced is left to the next one.
     pub(super) fn lose(&mut self, record: &Numbered, cause: Cause) {
-        if let Some(numbering) = self.of(record) {
-            numbering.gaps.extend_from_slice(&record.gaps);
-            numbering.gaps.push(gap(record, cause));
-            join(&mut numbering.gaps);
-            if record.stream.previous.is_some() {
-                numbering.previous.clone_from(&record.stream.previous);
-            }
+        self.add_gaps(&record.stream.id, &record.gaps);
+        self.add_gaps(&record.stream.id, &[gap(record, cause)]);
+        let mut earlier = record.stream.previous.as_ref();
+        if let (Some(_), Some(place)) = (earlier, self.place(&record.stream.id)) {
+            self.streams[place].introduced = false;
+        }
+        while let Some(previous) = earlier {
+            self.add_gaps(&previous.id, &previous.gaps);
+            earlier = previous.previous.as_deref();
+        }
+    }
+
+    fn add_gaps(&mut self, id: &str, gaps: &[Gap]) {
+        if let Some(place) = self.place(id) {
+            let own = &mut self.streams[place].gaps;
+            own.extend_from_slice(gaps);
+            join(own);
         }
     }
 
     /// How the streams would end if everything in the queue were lost now. Streams that numbered nothing are left out.
     pub(super) fn ends(&self, queue: &Queue) -> Ends {
-        let end = |numbering: &Numbering| {
-            let mut gaps = numbering.gaps.clone();
-            for record in queue.records() {
-                if record.stream.id == numbering.stream.id {
-                    gaps.extend_from_slice(&record.gaps);
-                    gaps.push(gap(record, Cause::Stopped));
-                }
-            }
-            join(&mut gaps);
-            let previous = Previous {
-                id: Arc::clone(&numbering.stream.id),
-                last: numbering.last,
-                stop_time: numbering.stop_time,
-                gaps,
-                previous: None,
-            };
-            (numbering.name.clone(), previous)
-        };
-        self.streams.iter().map(end).collect()
+        let live = self.streams.iter().filter(|numbering| numbering.live);
+        live.map(|numbering| (numbering.name.clone(), numbering.end(Some(queue))))
+            .collect()
     }
 
-    fn of(&mut self, record: &Numbered) -> Option<&mut Numbering> {
+    /// The name of a stream: `output` or `output/reader`.
+    pub(super) fn name(&self, id: &str) -> Option<&str> {
+        self.place(id).map(|place| self.streams[place].name.as_str())
+    }
+
+    fn place(&self, id: &str) -> Option<usize> {
         self.streams
-            .iter_mut()
-            .find(|numbering| numbering.stream.id == record.stream.id)
+            .iter()
+            .position(|numbering| *numbering.stream.id == *id)
+    }
+}
+
+impl Numbering {
+    fn earlier(earlier: Earlier) -> Self {
+        let Earlier {
+            id,
+            name,
+            introduced,
+            last,
+            stop_time,
+            gaps,
+        } = earlier;
+        Self {
+            reader: None,
+            live: false,
+            name,
+            stream: Arc::new(Stream { id, previous: None }),
+            introduced,
+            last,
+            stop_time,
+            gaps,
+        }
+    }
+
+    /// What it came to, if everything in this queue were lost.
+    fn end(&self, queue: Option<&Queue>) -> Previous {
+        let mut gaps = self.gaps.clone();
+        for record in queue.into_iter().flat_map(Queue::records) {
+            if record.stream.id == self.stream.id {
+                gaps.extend_from_slice(&record.gaps);
+                gaps.push(gap(record, Cause::Stopped));
+            }
+        }
+        join(&mut gaps);
+        Previous {
+            id: Arc::clone(&self.stream.id),
+            last: self.last,
+            stop_time: self.stop_time,
+            gaps,
+            previous: None,
+        }
     }
 }
 
@@ -150,7 +248,7 @@ fn gap(record: &Numbered, cause: Cause) -> Gap {
 }
 
 /// Sorts gaps, and joins neighbours with the same cause.
-fn join(gaps: &mut Vec<Gap>) {
+pub(super) fn join(gaps: &mut Vec<Gap>) {
     gaps.sort_by_key(|gap| gap.first);
     gaps.dedup_by(|later, earlier| {
         let joined = later.cause == earlier.cause && later.first <= earlier.last.saturating_add(1);

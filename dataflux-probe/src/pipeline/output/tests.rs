@@ -96,7 +96,7 @@ impl Bench {
         };
         let inbox = Arc::new(Inbox::new(
             &output,
-            Streams::new("out".to_owned(), 0xfeed, setup.past),
+            Streams::new("out".to_owned(), 0xfeed, &setup.past),
             Arc::new(Notify::new()),
             Arc::new(OutputCounters::default()),
         ));

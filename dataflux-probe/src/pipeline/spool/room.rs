@@ -1,0 +1,158 @@
+//! Makes room in a full spool: old windows merge, or the oldest or the newest records go.
+//!
+//! A merged record is written before its parts are given up, and what is needed of a sparse segment before the segment is.
+//! Live records take at most [`MOST_LIVE`] eighths of the room, so that a segment can always be found whose copy wins
+//! a quarter of it: per byte accepted at most one byte is merged and, at worst, three are copied for each byte won.
+
+use std::io;
+
+use super::{
+    Loss, Spool,
+    index::{Entry, Pair},
+    ledger::Key,
+    segment::ReadError,
+    store::Spot,
+};
+use crate::{
+    model::{Cause, Numbered},
+    pipeline::{WhenFull, merge},
+};
+
+/// Of the room, in eighths, what live records may take.
+const MOST_LIVE: u64 = 6;
+
+impl Spool {
+    /// Whether a record may not come in: it is to be dropped, or nothing that is held may merge or go.
+    pub(super) fn is_full(&self) -> bool {
+        self.store.live() > self.live_bound()
+            && (self.settings.when_full == WhenFull::DropNewest || self.waiting.len() == 0)
+    }
+
+    /// Bytes that the segments may take. Two of them are spare: the reserve, and one into which another is copied.
+    pub(super) fn bound(&self) -> u64 {
+        let spare = 2 * self.store.segment_bytes() + 2 * self.settings.journal_bytes();
+        self.settings.bytes.saturating_sub(spare)
+    }
+
+    fn live_bound(&self) -> u64 {
+        self.bound() / 8 * MOST_LIVE
+    }
+
+    /// Brings the files below the bound.
+    pub(super) fn make_room(&mut self) -> io::Result<Vec<Loss>> {
+        let mut losses = Vec::new();
+        while self.store.bytes() > self.bound() || self.store.live() > self.live_bound() {
+            if self.store.live() > self.live_bound() && self.shrink(&mut losses)? {
+                continue;
+            }
+            if self.store.bytes() <= self.bound() {
+                break;
+            }
+            if self.store.has_dead() {
+                self.trim()?;
+            } else if let Some(sparse) = self.store.sparsest(8) {
+                self.empty(&[sparse], &mut losses)?;
+            } else {
+                break;
+            }
+        }
+        Ok(losses)
+    }
+
+    /// Makes less of what waits; false if nothing can.
+    fn shrink(&mut self, losses: &mut Vec<Loss>) -> io::Result<bool> {
+        if self.settings.when_full == WhenFull::Coalesce
+            && let Some(pair) = self.waiting.pair()
+        {
+            self.merge(&pair, losses)?;
+            return Ok(true);
+        }
+        // A record that waits alone is kept: a spool too small for it would never deliver anything.
+        if self.waiting.len() <= 1 || self.settings.when_full == WhenFull::DropNewest {
+            return Ok(false);
+        }
+        if let Some((key, entry)) = self.waiting.pop() {
+            self.store.free(entry.spot);
+            losses.push(self.lose_entry(key, &entry.range(), None, Cause::QueueFull));
+        }
+        Ok(true)
+    }
+
+    fn merge(&mut self, pair: &Pair, losses: &mut Vec<Loss>) -> io::Result<()> {
+        let Pair {
+            key, older, newer, ..
+        } = *pair;
+        let Some(first) = self.readable(key, older, losses)? else {
+            return Ok(());
+        };
+        let Some(second) = self.readable(key, newer, losses)? else {
+            return Ok(());
+        };
+        let merged = merge::records(first, second);
+        let spot = self.write(key, &merged.stream.id, &merged.range, &merged.envelope)?;
+        self.waiting.merge(pair, spot);
+        self.store.free(older.spot);
+        self.store.free(newer.spot);
+        self.merged += 1;
+        Ok(())
+    }
+
+    /// A record that waits; one that is damaged is lost instead.
+    fn readable(
+        &mut self,
+        key: Key,
+        entry: Entry,
+        losses: &mut Vec<Loss>,
+    ) -> io::Result<Option<Numbered>> {
+        match self.record(key, entry) {
+            Ok(record) => Ok(Some(record)),
+            Err(ReadError::Io(error)) => Err(error),
+            Err(error) => {
+                self.waiting.remove(key, &entry);
+                losses.push(self.damaged(key, entry, &error));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Copies what is needed of some segments, which are superfluous then.
+    pub(super) fn empty(&mut self, segments: &[u32], losses: &mut Vec<Loss>) -> io::Result<()> {
+        let of_these = |spot: Spot| segments.contains(&spot.segment);
+        let handed = self.handed.iter().map(|out| (out.key, out.entry));
+        let waiting = self.waiting.iter();
+        let entries: Vec<(Key, Entry)> = handed
+            .chain(waiting)
+            .filter(|(_, entry)| of_these(entry.spot))
+            .collect();
+        for (key, entry) in entries {
+            let copied = match self.store.copy(key, entry.spot) {
+                Err(ReadError::Io(error))
+                    if error.kind() == io::ErrorKind::StorageFull
+                        && self.store.release_reserve() =>
+                {
+                    self.store.copy(key, entry.spot)
+                }
+                copied => copied,
+            };
+            match copied {
+                Ok(spot) => self.move_entry(key, entry, spot),
+                Err(ReadError::Io(error)) => return Err(error),
+                Err(error) => {
+                    self.waiting.remove(key, &entry);
+                    self.handed.retain(|out| (out.key, out.entry) != (key, entry));
+                    losses.push(self.damaged(key, entry, &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn move_entry(&mut self, key: Key, entry: Entry, spot: Spot) {
+        let handed = self.handed.iter_mut().find(|out| (out.key, out.entry) == (key, entry));
+        match handed {
+            Some(out) => out.entry.spot = spot,
+            None => self.waiting.move_to(key, &entry, spot),
+        }
+        self.store.free(entry.spot);
+    }
+}
