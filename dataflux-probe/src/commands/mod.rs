@@ -6,6 +6,7 @@ mod list;
 mod metrics;
 mod once;
 mod run;
+mod spool;
 mod start;
 
 use std::{io::Write, path::PathBuf};
@@ -52,6 +53,8 @@ enum Command {
     Metrics,
     /// What works on this machine, and the way out where it does not.
     Doctor,
+    /// What waits on disk for delivery, and what outputs rejected; beside a running probe, too.
+    Spool(spool::Arguments),
 }
 
 /// Does what was asked for; what it prints goes to `out`. Gives the exit code.
@@ -65,6 +68,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         (Some(Command::List), _) => list::run(out)?,
         (Some(Command::Metrics), _) => metrics::run(out)?,
         (Some(Command::Doctor), _) => doctor::run(out)?,
+        (Some(Command::Spool(arguments)), _) => return spool::run(&arguments, out),
         (None, Some(config)) => return run::run(&config),
         (None, None) => unreachable!("clap asks for one of them"),
     }

@@ -25,9 +25,9 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// The formatters that `once` offers.
+/// The formatters that commands offer.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// For people.
     Text,
     /// One line of JSON.
@@ -35,7 +35,7 @@ enum Format {
 }
 
 impl Format {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Json => "json",

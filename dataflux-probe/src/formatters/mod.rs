@@ -5,7 +5,7 @@ mod arbitrary;
 #[cfg(test)]
 mod golden;
 mod json;
-mod rfc3339;
+pub(crate) mod rfc3339;
 mod text;
 
 use std::ptr;

@@ -13,7 +13,7 @@ const EPOCH_DAYS: i64 = 719_468;
 
 /// Displays any wall time as `2026-03-01T12:00:03.000018211Z`; times before 1970 too, unlike what works on `SystemTime`.
 #[derive(Clone, Copy)]
-pub(super) struct Rfc3339(pub(super) WallTime);
+pub(crate) struct Rfc3339(pub(crate) WallTime);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

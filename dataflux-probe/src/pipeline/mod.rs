@@ -13,7 +13,7 @@ pub mod shape;
 mod inbox;
 mod streams;
 mod queue;
-mod spool;
+pub(crate) mod spool;
 mod output;
 mod split;
 mod backoff;

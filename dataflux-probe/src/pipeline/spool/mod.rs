@@ -5,6 +5,7 @@
 
 mod codec;
 mod dead_letters;
+pub(crate) mod reading;
 mod segment;
 mod ranges;
 mod ledger;

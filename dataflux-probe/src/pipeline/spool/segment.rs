@@ -20,7 +20,7 @@ use format::{HEADER, HeaderError, Parsed};
 
 /// What is in a segment's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Envelopes.
     Envelopes,
     /// Rejected envelopes, and why.

@@ -1,0 +1,141 @@
+//! `spool cat`: the envelopes on disk, as a formatter writes them.
+
+use std::{io::Write, path::Path, sync::Arc};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::{Format, Source, files};
+use crate::{
+    commands::start,
+    config,
+    formatters::{Formatter, rfc3339::Rfc3339},
+    model::{Cause, Numbered, Part, Stream},
+    pipeline::spool::reading::{self, Content, File, Kind, Reader, Record},
+};
+
+/// The arguments of `spool cat`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    source: Source,
+    /// What is delivered already, too, as far as it is still on disk.
+    #[arg(long)]
+    all: bool,
+    /// Only this stream.
+    #[arg(long, value_name = "ID")]
+    stream: Option<String>,
+    /// Only from this number on.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    first: u64,
+    /// Only up to this number.
+    #[arg(long, value_name = "NUMBER", default_value_t = u64::MAX, hide_default_value = true)]
+    last: u64,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+}
+
+/// What stands before a rejected envelope in one line of JSON.
+#[derive(Serialize)]
+struct Letter<'a> {
+    time: Rfc3339,
+    cause: Cause,
+    reason: &'a str,
+}
+
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
+    let output = start::everything(arguments.format.name())?.outputs.pop();
+    let formatter = output
+        .context("the configuration of everything has an output")?
+        .formatter;
+    let mut unreadable = 0;
+    for folder in arguments.source.folders()?.values() {
+        unreadable += cat(folder, arguments, &*formatter, out)?;
+    }
+    Ok(u8::from(unreadable > 0))
+}
+
+/// Gives how many records could not be read.
+fn cat(
+    folder: &Path,
+    arguments: &Arguments,
+    formatter: &dyn Formatter,
+    out: &mut impl Write,
+) -> anyhow::Result<u64> {
+    let kind = arguments.source.kind();
+    let found = files(folder, kind)?;
+    let chosen: Vec<(&File, &Record)> = if arguments.all || kind == Kind::DeadLetters {
+        found
+            .iter()
+            .flat_map(|file| file.records.iter().map(move |record| (file, record)))
+            .collect()
+    } else {
+        reading::pending(&found)
+    };
+    let mut reader = Reader::new(kind);
+    let mut unreadable = 0;
+    for (file, record) in chosen {
+        let wanted = arguments.stream.as_deref();
+        if wanted.is_some_and(|stream| stream != &*record.stream)
+            || *record.range.end() < arguments.first
+            || *record.range.start() > arguments.last
+        {
+            continue;
+        }
+        match reader.read(file, record) {
+            Ok(content) => print(record, content, arguments.format, formatter, out)?,
+            Err(problem) => {
+                unreadable += 1;
+                tracing::warn!(
+                    "{}: the record at {} cannot be read: {problem}",
+                    folder.join(&file.name).display(),
+                    record.offset
+                );
+            }
+        }
+    }
+    Ok(unreadable)
+}
+
+fn print(
+    record: &Record,
+    content: Content,
+    format: Format,
+    formatter: &dyn Formatter,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let numbered = Numbered {
+        stream: Arc::new(Stream {
+            id: Arc::clone(&record.stream),
+            previous: None,
+        }),
+        range: record.range.clone(),
+        part: Part::WHOLE,
+        gaps: Vec::new(),
+        envelope: Arc::new(content.envelope),
+    };
+    let mut text = Vec::new();
+    formatter.format(&numbered, config::now(), &mut text)?;
+    let time = Rfc3339(record.time);
+    match (content.rejected, format) {
+        (None, _) => out.write_all(&text)?,
+        (Some((cause, reason)), Format::Json) => {
+            let reason = &reason;
+            let head = serde_json::to_string(&Letter {
+                time,
+                cause,
+                reason,
+            })?;
+            // The envelope is an object already, and goes into this one as it is.
+            write!(out, "{},\"envelope\":", head.trim_end_matches('}'))?;
+            out.write_all(text.trim_ascii_end())?;
+            writeln!(out, "}}")?;
+        }
+        (Some((cause, reason)), Format::Text) => {
+            writeln!(out, "{} at {time}: {}", cause.name(), reason.escape_debug())?;
+            out.write_all(&text)?;
+        }
+    }
+    Ok(())
+}
