@@ -11,6 +11,7 @@ use std::{
 use dataflux_common::histogram;
 
 use crate::model::Buckets;
+use crate::model::Cause;
 
 /// All counters of one start of the probe.
 #[derive(Debug, Default)]
@@ -151,6 +152,21 @@ impl KafkaCounters {
     /// What is known of the brokers.
     pub fn brokers(&self) -> Vec<KafkaBroker> {
         lock(&self.brokers).clone()
+    }
+}
+
+impl OutputCounters {
+    /// Counts numbers that are lost.
+    pub fn lose(&self, cause: Cause, numbers: u64) {
+        let counter = match cause {
+            Cause::QueueFull => &self.lost_queue_full,
+            Cause::Rejected => &self.lost_rejected,
+            Cause::Unformattable => &self.lost_unformattable,
+            Cause::Damaged => &self.lost_damaged,
+            // Counted by nobody: the process ends.
+            Cause::Stopped => return,
+        };
+        counter.add(numbers);
     }
 }
 

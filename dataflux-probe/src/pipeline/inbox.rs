@@ -1,23 +1,44 @@
 //! Where ticks hand envelopes to an output: numbers and queues them, and never waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::Notify;
 
 use super::{
     counters::OutputCounters,
     envelope::Tick,
-    queue::{Queue, Ticket, width},
+    queue::{self, Queue, width},
     shape::{Entities, Shape},
+    spool::{self, Loss, Recovered, worker::Settled},
     streams::{Ends, Streams},
 };
 use crate::model::{Cause, Numbered};
 
-/// One output's numbers and queue, shared by the ticks, which fill it, and the delivery, which empties it.
+/// The spool's thread takes in this many records at once, and has at most this many ready.
+const BATCH: usize = 64;
+
+/// A disk that has not answered for this long is as good as broken.
+const STUCK: Duration = Duration::from_secs(2);
+
+/// Names a record from its first hand-over until it is delivered or lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Ticket {
+    Memory(queue::Ticket),
+    Disk(spool::Ticket),
+}
+
+/// One output's numbers and queue, shared by the ticks, which fill it, the delivery, which empties it, and the thread of its
+/// spool, if it has one.
 pub(super) struct Inbox {
     shape: Arc<Shape>,
     entities: Entities,
     held: Mutex<Held>,
+    /// There is something to do for the spool's thread.
+    work: Condvar,
     /// There is something new to deliver.
     pub(super) filled: Notify,
     /// What must outlive the process has changed.
@@ -27,16 +48,61 @@ pub(super) struct Inbox {
 
 struct Held {
     streams: Streams,
+    /// In memory: everything, or what the spool has not taken yet.
     queue: Queue,
+    disk: Option<Disk>,
+}
+
+/// What the delivery and the spool's thread tell each other.
+#[derive(Default)]
+struct Disk {
+    ready: VecDeque<(spool::Ticket, Numbered)>,
+    /// With the delivery.
+    out: HashMap<spool::Ticket, Numbered>,
+    settled: Vec<Settled>,
+    /// How many records the delivery would take now.
+    wanted: usize,
+    /// How many to have ready at once: few while nothing gets through.
+    batch: usize,
+    /// With the spool's thread, on the way to the disk.
+    taken: usize,
+    /// Records and bytes on the disk.
+    len: usize,
+    bytes: u64,
+    /// The disk fails: records leave from memory.
+    broken: bool,
+    /// Since when the thread has been at the disk.
+    busy: Option<Instant>,
+    finish: bool,
+}
+
+impl Disk {
+    /// Whether records go past it.
+    fn is_passed_by(&self) -> bool {
+        self.broken || self.busy.is_some_and(|since| since.elapsed() > STUCK)
+    }
+}
+
+/// For the spool's thread.
+#[derive(Default)]
+pub(super) struct Work {
+    /// With the name of their stream.
+    pub(super) incoming: Vec<(String, Numbered)>,
+    pub(super) settled: Vec<Settled>,
+    /// How many records to have ready.
+    pub(super) wanted: usize,
+    /// Nothing comes after this.
+    pub(super) finish: bool,
 }
 
 impl Inbox {
-    /// `changed` is told whenever [`Inbox::ends`] says something else.
+    /// `changed` is told whenever [`Inbox::ends`] says something else. With a spool, its thread is to ask for work.
     pub(super) fn new(
         output: &super::Output,
         streams: Streams,
         changed: Arc<Notify>,
         counters: Arc<OutputCounters>,
+        spooled: bool,
     ) -> Self {
         Self {
             shape: Arc::clone(&output.shape),
@@ -44,7 +110,9 @@ impl Inbox {
             held: Mutex::new(Held {
                 streams,
                 queue: Queue::new(output.queue_bytes, output.when_full),
+                disk: spooled.then(Disk::default),
             }),
+            work: Condvar::new(),
             filled: Notify::new(),
             changed,
             counters,
@@ -60,8 +128,7 @@ impl Inbox {
             let pushed = held.queue.push(record, shaped.weight);
             self.counters.merged.add(pushed.merged);
             for lost in pushed.lost {
-                self.count_lost(&lost, Cause::QueueFull);
-                held.streams.lose(&lost, Cause::QueueFull);
+                self.forget(&mut held, &lost, Cause::QueueFull);
             }
         }
         self.publish(&held);
@@ -71,30 +138,98 @@ impl Inbox {
     /// The next record to hand over, with what it is to announce.
     pub(super) fn next(&self) -> Option<(Ticket, Numbered)> {
         let mut held = self.lock();
-        let Held { streams, queue } = &mut *held;
-        let (ticket, record) = queue.next(|record| streams.announce(record))?;
+        let Held {
+            streams,
+            queue,
+            disk,
+        } = &mut *held;
+        let next = match disk {
+            None => memory(queue.next(|record| streams.announce(record))),
+            Some(disk) => {
+                let next = memory(queue.next_again()).or_else(|| {
+                    let (ticket, record) = disk.ready.pop_front()?;
+                    disk.out.insert(ticket, record.clone());
+                    Some((Ticket::Disk(ticket), record))
+                });
+                match next {
+                    None if disk.is_passed_by() => memory(queue.next(|record| streams.announce(record))),
+                    next => {
+                        disk.wanted = disk.batch.clamp(1, BATCH).saturating_sub(disk.ready.len());
+                        self.work.notify_one();
+                        next
+                    }
+                }
+            }
+        };
+        let (ticket, record) = next?;
         Some((ticket, self.entities.render(record)))
     }
 
     /// A record that goes again.
     pub(super) fn again(&self, ticket: Ticket) {
-        self.lock().queue.again(ticket);
+        let mut held = self.lock();
+        match (ticket, &mut held.disk) {
+            (Ticket::Disk(ticket), Some(disk)) => {
+                disk.batch = 1;
+                if disk.out.remove(&ticket).is_some() {
+                    disk.settled.push(Settled::Again(ticket));
+                }
+                // In their turn, behind this one.
+                let ready = disk.ready.drain(..);
+                disk.settled.extend(ready.map(|(ticket, _)| Settled::Again(ticket)));
+                self.work.notify_one();
+            }
+            (Ticket::Memory(ticket), _) => held.queue.again(ticket),
+            (Ticket::Disk(_), None) => {}
+        }
     }
 
     /// A record that is safe at the other end.
     pub(super) fn delivered(&self, ticket: Ticket) {
         let mut held = self.lock();
-        held.queue.remove(ticket);
+        match (ticket, &mut held.disk) {
+            (Ticket::Disk(ticket), Some(disk)) => {
+                disk.batch = (disk.batch + 1).min(BATCH);
+                if let Some(record) = disk.out.remove(&ticket) {
+                    let stop_time = record.envelope.window.stop;
+                    disk.settled.push(Settled::Delivered(ticket, stop_time));
+                }
+                self.work.notify_one();
+            }
+            (Ticket::Memory(ticket), _) => {
+                if let Some(record) = held.queue.remove(ticket) {
+                    pass(&mut held, record, None);
+                }
+            }
+            (Ticket::Disk(_), None) => {}
+        }
         self.publish(&held);
     }
 
     /// A record that will never be delivered, and why, for people.
     pub(super) fn lose(&self, ticket: Ticket, cause: Cause, reason: &str) {
         let mut held = self.lock();
-        if let Some(record) = held.queue.remove(ticket) {
+        let record = match (ticket, &mut held.disk) {
+            (Ticket::Disk(ticket), Some(disk)) => {
+                let record = disk.out.remove(&ticket);
+                if let Some(record) = &record {
+                    let stop_time = record.envelope.window.stop;
+                    disk.settled.push(Settled::Lost(ticket, stop_time, cause));
+                }
+                self.work.notify_one();
+                record.inspect(|record| {
+                    self.count_lost(record, cause);
+                    held.streams.lose(record, cause);
+                })
+            }
+            (Ticket::Memory(ticket), _) => {
+                let record = held.queue.remove(ticket);
+                record.inspect(|record| self.forget(&mut held, record, cause))
+            }
+            (Ticket::Disk(_), None) => None,
+        };
+        if let Some(record) = record {
             tracing::debug!(stream = %record.stream.id, first = record.range.start(), "lost: {reason}");
-            self.count_lost(&record, cause);
-            held.streams.lose(&record, cause);
         }
         self.publish(&held);
     }
@@ -107,29 +242,172 @@ impl Inbox {
 
     /// How many records are neither delivered nor lost.
     pub(super) fn left(&self) -> usize {
-        self.lock().queue.len()
+        let held = self.lock();
+        let disk = held.disk.as_ref().map_or(0, |disk| disk.len + disk.taken);
+        held.queue.len() + disk
+    }
+
+    /// Whether what is left outlives the process.
+    pub(super) fn is_durable(&self) -> bool {
+        let held = self.lock();
+        held.disk.as_ref().is_some_and(|disk| !disk.is_passed_by())
+    }
+
+    /// A record that is lost in memory.
+    fn forget(&self, held: &mut Held, record: &Numbered, cause: Cause) {
+        self.count_lost(record, cause);
+        held.streams.lose(record, cause);
+        pass(held, record.clone(), Some(cause));
     }
 
     fn count_lost(&self, record: &Numbered, cause: Cause) {
-        let counter = match cause {
-            Cause::QueueFull => &self.counters.lost_queue_full,
-            Cause::Rejected => &self.counters.lost_rejected,
-            Cause::Unformattable => &self.counters.lost_unformattable,
-            Cause::Damaged => &self.counters.lost_damaged,
-            // Counted by nobody: the process ends.
-            Cause::Stopped => return,
-        };
-        counter.add(width(record));
+        self.counters.lose(cause, width(record));
     }
 
     fn publish(&self, held: &Held) {
-        self.counters.queue_bytes.set(held.queue.bytes());
-        self.counters.queue_envelopes.set(held.queue.len() as u64);
+        let (len, bytes) = held.disk.as_ref().map_or((0, 0), |disk| (disk.len + disk.taken, disk.bytes));
+        self.counters.queue_bytes.set(held.queue.bytes() + bytes);
+        self.counters.queue_envelopes.set((held.queue.len() + len) as u64);
         self.changed.notify_one();
+        if held.disk.is_some() {
+            self.work.notify_one();
+        }
     }
 
     /// A panic while this is held is a broken invariant of the pipeline itself; going on is still the best to be done.
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For the spool's thread.
+impl Inbox {
+    /// Waits until there is something to do, or for this long.
+    pub(super) fn work(&self, patience: Duration) -> Work {
+        let idle = |held: &mut Held| {
+            let waiting = held.queue.waiting();
+            held.disk.as_ref().is_some_and(|disk| {
+                let wanted = disk.wanted > 0 && disk.len > 0 && disk.ready.is_empty();
+                disk.broken || !disk.finish && disk.settled.is_empty() && !wanted && waiting == 0
+            })
+        };
+        let held = self.lock();
+        let waited = self.work.wait_timeout_while(held, patience, idle);
+        let (mut held, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let Held {
+            streams,
+            queue,
+            disk,
+        } = &mut *held;
+        let Some(disk) = disk else {
+            return Work::default();
+        };
+        let limit = if disk.finish { usize::MAX } else { BATCH };
+        let incoming: Vec<_> = std::iter::from_fn(|| queue.take_waiting())
+            .take(limit)
+            .map(|record| (streams.name(&record.stream.id).unwrap_or_default().to_owned(), record))
+            .collect();
+        disk.taken = incoming.len();
+        disk.busy = Some(Instant::now());
+        Work {
+            incoming,
+            settled: std::mem::take(&mut disk.settled),
+            wanted: std::mem::take(&mut disk.wanted),
+            finish: disk.finish,
+        }
+    }
+
+    /// What could not be taken in.
+    pub(super) fn give_back(&self, incoming: Vec<(String, Numbered)>, settled: Vec<Settled>) {
+        let mut held = self.lock();
+        for (_, record) in incoming.into_iter().rev() {
+            held.queue.put_back(record);
+        }
+        if let Some(disk) = &mut held.disk {
+            disk.taken = 0;
+            disk.settled.splice(0..0, settled);
+        }
+    }
+
+    /// What the disk holds, at the end of a piece of work.
+    pub(super) fn publish_disk(&self, holds: Option<(usize, u64)>) {
+        let mut held = self.lock();
+        if let Some(disk) = &mut held.disk {
+            (disk.busy, disk.taken) = (None, 0);
+            (disk.len, disk.bytes) = holds.unwrap_or_default();
+        }
+        self.publish(&held);
+        self.filled.notify_one();
+    }
+
+    /// Whether records have to leave from memory.
+    pub(super) fn set_broken(&self, broken: bool) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.broken = broken;
+        }
+    }
+
+    /// Lets a record announce what was lost before it.
+    pub(super) fn announce(&self, record: Numbered) -> Numbered {
+        self.lock().streams.announce(record)
+    }
+
+    /// Records that the delivery may have now.
+    pub(super) fn ready(&self, records: Vec<(spool::Ticket, Numbered)>) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.ready.extend(records);
+        }
+    }
+
+    /// What the spool knows of earlier starts.
+    pub(super) fn recovered(&self, recovered: Recovered) {
+        self.counters.lose(Cause::Damaged, recovered.damaged);
+        self.lock().streams.recover(recovered.earlier);
+    }
+
+    /// A record that the spool lost.
+    pub(super) fn lost_on_disk(&self, loss: &Loss) {
+        self.counters.lose(loss.cause, loss.range.end() - loss.range.start() + 1);
+        self.lock().streams.lose_range(
+            &loss.stream,
+            &loss.range,
+            loss.cause,
+            &loss.gaps,
+            loss.previous.as_ref(),
+        );
+    }
+
+    /// Those that were handed over from memory, at the end.
+    pub(super) fn take_handed(&self) -> Vec<(String, Numbered)> {
+        let mut held = self.lock();
+        let Held { streams, queue, .. } = &mut *held;
+        let handed = queue.take_handed().into_iter();
+        handed
+            .map(|record| (streams.name(&record.stream.id).unwrap_or_default().to_owned(), record))
+            .collect()
+    }
+
+    /// The delivery is over: what is left goes to the disk, and the thread ends.
+    pub(super) fn finish(&self) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.finish = true;
+        }
+        self.work.notify_all();
+    }
+}
+
+fn memory(next: Option<(queue::Ticket, Numbered)>) -> Option<(Ticket, Numbered)> {
+    next.map(|(ticket, record)| (Ticket::Memory(ticket), record))
+}
+
+/// Lets the spool know of a record that never was on the disk.
+fn pass(held: &mut Held, record: Numbered, lost: Option<Cause>) {
+    let Held { streams, disk, .. } = held;
+    if let (Some(disk), Some(name)) = (disk, streams.name(&record.stream.id)) {
+        disk.settled.push(Settled::Passed {
+            name: name.to_owned(),
+            record,
+            lost,
+        });
     }
 }

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use super::{
-    backoff::Backoff, clock::Clock, inbox::Inbox, queue::Ticket, random, split,
+    backoff::Backoff, clock::Clock, inbox::{Inbox, Ticket}, random, split,
     sweep::without_panic,
 };
 use crate::{
@@ -124,8 +124,7 @@ impl Delivery {
     pub(super) async fn run(mut self, mut closing: watch::Receiver<Option<Instant>>) {
         loop {
             let deadline = *closing.borrow_and_update();
-            if deadline.is_some_and(|deadline| self.inbox.left() == 0 || Instant::now() >= deadline)
-            {
+            if deadline.is_some_and(|deadline| self.is_over(deadline)) {
                 break;
             }
             self.open();
@@ -142,6 +141,7 @@ impl Delivery {
                 () = self.inbox.filled.notified() => {}
                 () = until(self.retry_at) => self.retry_at = None,
                 () = until(deadline) => {}
+                () = sleep(SILENCE), if deadline.is_some() => {}
                 changed = closing.changed() => {
                     if changed.is_err() {
                         break;
@@ -154,6 +154,13 @@ impl Delivery {
         }
         let deadline = *closing.borrow();
         self.close(deadline).await;
+    }
+
+    /// Whether there is nothing more to be done. What outlives the process need not be tried while nothing gets through.
+    fn is_over(&self, deadline: Instant) -> bool {
+        self.inbox.left() == 0
+            || Instant::now() >= deadline
+            || self.inbox.is_durable() && (self.outage || self.progress.elapsed() > SILENCE)
     }
 
     /// Hands one payload over, if one may go now.
@@ -423,7 +430,9 @@ impl Delivery {
     async fn close(mut self, deadline: Option<Instant>) {
         self.flight.abort_all();
         let left = self.inbox.left();
-        if left > 0 {
+        if left > 0 && self.inbox.is_durable() {
+            tracing::info!(output = self.name, "{left} envelopes stay in the spool");
+        } else if left > 0 {
             tracing::warn!(output = self.name, "{left} envelopes are not delivered");
         }
         let Place::Open(logger) = &mut self.logger else {

@@ -104,9 +104,8 @@ impl Queue {
         &mut self,
         prepare: impl FnOnce(Numbered) -> Numbered,
     ) -> Option<(Ticket, Numbered)> {
-        if let Some(again) = self.handed.iter_mut().find(|handed| !handed.out) {
-            again.out = true;
-            return Some((again.ticket, again.entry.record.clone()));
+        if let Some(again) = self.next_again() {
+            return Some(again);
         }
         let handed_bytes = self.handed_bytes + self.waiting.front()?.weight;
         if handed_bytes > self.bound && !self.handed.is_empty() {
@@ -124,6 +123,39 @@ impl Queue {
             out: true,
         });
         Some((ticket, record))
+    }
+
+    /// As [`Queue::next`], but only what was handed over before.
+    pub(super) fn next_again(&mut self) -> Option<(Ticket, Numbered)> {
+        let again = self.handed.iter_mut().find(|handed| !handed.out)?;
+        again.out = true;
+        Some((again.ticket, again.entry.record.clone()))
+    }
+
+    /// Takes the oldest record out that was never handed over.
+    pub(super) fn take_waiting(&mut self) -> Option<Numbered> {
+        let entry = self.waiting.pop_front()?;
+        self.bytes -= entry.weight;
+        Some(entry.record)
+    }
+
+    /// Puts a record back that was taken out.
+    pub(super) fn put_back(&mut self, record: Numbered) {
+        let weight = envelope::weight(&record.envelope);
+        self.bytes += weight;
+        self.waiting.push_front(Entry { record, weight });
+    }
+
+    /// Takes everything out that was handed over.
+    pub(super) fn take_handed(&mut self) -> Vec<Numbered> {
+        self.bytes -= std::mem::take(&mut self.handed_bytes);
+        let handed = self.handed.drain(..);
+        handed.map(|handed| handed.entry.record).collect()
+    }
+
+    /// How many records were never handed over.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The logger does not have it any more: it goes again, in its turn.

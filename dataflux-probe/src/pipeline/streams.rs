@@ -1,6 +1,6 @@
 //! The streams of one output: gives numbers, and knows which numbers are lost until an envelope has said so.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use super::{envelope::Shaped, queue::Queue};
 use crate::model::{Cause, Gap, Numbered, Part, Previous, Stream, WallTime};
@@ -158,10 +158,28 @@ impl Streams {
 
     /// The numbers of this record are lost, and what it would have announced is left to the next one.
     pub(super) fn lose(&mut self, record: &Numbered, cause: Cause) {
-        self.add_gaps(&record.stream.id, &record.gaps);
-        self.add_gaps(&record.stream.id, &[gap(record, cause)]);
-        let mut earlier = record.stream.previous.as_ref();
-        if let (Some(_), Some(place)) = (earlier, self.place(&record.stream.id)) {
+        let previous = record.stream.previous.as_ref();
+        self.lose_range(
+            &record.stream.id,
+            &record.range,
+            cause,
+            &record.gaps,
+            previous,
+        );
+    }
+
+    /// As [`Streams::lose`], for a record of which no more than this is known.
+    pub(super) fn lose_range(
+        &mut self,
+        id: &str,
+        range: &RangeInclusive<u64>,
+        cause: Cause,
+        gaps: &[Gap],
+        mut earlier: Option<&Previous>,
+    ) {
+        self.add_gaps(id, gaps);
+        self.add_gaps(id, &[gap(range, cause)]);
+        if let (Some(_), Some(place)) = (earlier, self.place(id)) {
             self.streams[place].introduced = false;
         }
         while let Some(previous) = earlier {
@@ -225,7 +243,7 @@ impl Numbering {
         for record in queue.into_iter().flat_map(Queue::records) {
             if record.stream.id == self.stream.id {
                 gaps.extend_from_slice(&record.gaps);
-                gaps.push(gap(record, Cause::Stopped));
+                gaps.push(gap(&record.range, Cause::Stopped));
             }
         }
         join(&mut gaps);
@@ -239,10 +257,10 @@ impl Numbering {
     }
 }
 
-fn gap(record: &Numbered, cause: Cause) -> Gap {
+pub(super) fn gap(range: &RangeInclusive<u64>, cause: Cause) -> Gap {
     Gap {
-        first: *record.range.start(),
-        last: *record.range.end(),
+        first: *range.start(),
+        last: *range.end(),
         cause,
     }
 }

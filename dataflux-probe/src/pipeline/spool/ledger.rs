@@ -4,8 +4,11 @@ use std::{ops::RangeInclusive, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::ranges::{Ranges, gap};
-use crate::model::{Cause, Gap, Previous, WallTime};
+use super::ranges::Ranges;
+use crate::{
+    model::{Cause, Gap, Previous, WallTime},
+    pipeline::streams::{gap, join},
+};
 
 /// Names a stream in the journal.
 pub(super) type Key = u32;
@@ -233,6 +236,6 @@ impl Ledger {
 fn add(gaps: &mut Vec<Gap>, gap: Gap) {
     if !gaps.contains(&gap) {
         gaps.push(gap);
-        crate::pipeline::streams::join(gaps);
+        join(gaps);
     }
 }

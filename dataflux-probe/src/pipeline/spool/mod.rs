@@ -14,6 +14,7 @@ mod store;
 mod index;
 mod room;
 mod recovery;
+pub(super) mod worker;
 
 use std::{
     collections::VecDeque,
@@ -30,6 +31,7 @@ use journal::Journal;
 use ledger::{Event, Handed, Key, Ledger};
 use segment::{Head, ReadError};
 use store::{Spot, Store};
+use worker::Settled;
 
 /// How a spool is set up.
 #[derive(Debug, Clone)]
@@ -344,8 +346,33 @@ impl Spool {
         }
     }
 
+    /// Takes in what has become of a record.
+    pub(super) fn settle(&mut self, settled: Settled) {
+        match settled {
+            Settled::Again(ticket) => self.again(ticket),
+            Settled::Delivered(ticket, stop_time) => self.delivered(ticket, stop_time),
+            Settled::Lost(ticket, stop_time, cause) => self.lose(ticket, stop_time, cause),
+            Settled::Passed { name, record, lost } => self.passed(&name, &record, lost),
+        }
+    }
+
+    /// Takes a record that was handed over from memory and is not settled.
+    pub(super) fn append_handed(&mut self, name: &str, record: &Numbered) -> io::Result<()> {
+        let key = self.key(&record.stream.id, name);
+        self.write(key, &record.stream.id, &record.range, &record.envelope)?;
+        self.apply(Event::Handed {
+            key,
+            handed: Handed {
+                range: record.range.clone(),
+                gaps: record.gaps.clone(),
+                previous: record.stream.previous.clone(),
+            },
+        });
+        self.note()
+    }
+
     /// A record that never was on the disk and is delivered (`None`) or lost.
-    pub(super) fn passed(&mut self, name: &str, record: &Numbered, lost: Option<Cause>) {
+    fn passed(&mut self, name: &str, record: &Numbered, lost: Option<Cause>) {
         let key = self.key(&record.stream.id, name);
         let (range, stop_time) = (record.range.clone(), record.envelope.window.stop);
         self.apply(match lost {
@@ -398,23 +425,55 @@ impl Spool {
         self.journal.sync()
     }
 
+    /// Mends what somebody has deleted, and takes the reserve back.
+    pub(super) fn check(&mut self) -> io::Result<Vec<Loss>> {
+        let mut losses = Vec::new();
+        let unlinked = self.store.unlinked()?;
+        if !unlinked.is_empty() || !self.journal.is_linked()? {
+            tracing::warn!(
+                output = self.settings.output,
+                "somebody has deleted files of the spool in {}: writing them again",
+                self.settings.folder.display()
+            );
+            std::fs::create_dir_all(&self.settings.folder)?;
+            let found = journal::Found::default();
+            self.journal = Journal::begin(
+                &self.settings.folder,
+                self.settings.journal_bytes(),
+                &self.settings.boot_id,
+                &found,
+                &self.ledger,
+            )?;
+            self.unnoted.clear();
+            self.empty(&unlinked, &mut losses)?;
+            self.store.forget(&unlinked);
+        }
+        self.store.hold_reserve()?;
+        Ok(losses)
+    }
+
+    /// Leaves everything as safe as the settings ask for.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        self.trim()?;
+        self.note()?;
+        if self.settings.syncs {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Merges since it was opened.
+    pub(super) fn merged(&self) -> u64 {
+        self.merged
+    }
+
     /// Records held.
     pub(super) fn len(&self) -> usize {
         self.handed.len() + self.waiting.len()
     }
 
-    /// Whether there is something to hand over.
-    pub(super) fn has_next(&self) -> bool {
-        self.waiting.len() > 0 || self.handed.iter().any(|handed| !handed.out)
-    }
-
     /// Bytes of the records held.
     pub(super) fn live(&self) -> u64 {
         self.store.live()
-    }
-
-    /// Bytes of records that were written, copies included, and merges since the spool was opened.
-    pub(super) fn work(&self) -> (u64, u64) {
-        (self.store.written(), self.merged)
     }
 }

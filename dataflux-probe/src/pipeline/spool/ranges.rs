@@ -4,8 +4,6 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Cause, Gap};
-
 /// Numbers, as runs that are sorted and do not touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ranges(Vec<(u64, u64)>);
@@ -62,15 +60,6 @@ impl Ranges {
     /// The runs, lowest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = RangeInclusive<u64>> {
         self.0.iter().map(|&(first, last)| first..=last)
-    }
-}
-
-/// The gap that names these numbers.
-pub(super) fn gap(range: &RangeInclusive<u64>, cause: Cause) -> Gap {
-    Gap {
-        first: *range.start(),
-        last: *range.end(),
-        cause,
     }
 }
 

@@ -1,0 +1,251 @@
+//! The thread of a spooled output: takes in what the ticks left in memory, and has ready what is to leave.
+//!
+//! While the disk fails, records stay in memory and leave from there; the thread tries again every second.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use super::{
+    super::{inbox::{Inbox, Work}, streams::Ends},
+    Loss, Next, Settings, Spool, Ticket,
+};
+use crate::model::{Cause, Numbered, WallTime};
+
+/// How long after a failure the disk is tried again, how often files are checked, and how much a power cut may take with
+/// [`Sync::Interval`].
+const PACE: Duration = Duration::from_secs(1);
+
+/// When what was written is made to survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sync {
+    /// Never: a kill of the probe is survived, a power cut may take what the kernel has not written yet.
+    None,
+    /// Once a second.
+    #[default]
+    Interval,
+    /// Before anything is handed over.
+    Every,
+}
+
+/// What has become of a record that the delivery was given.
+#[derive(Debug)]
+pub(in crate::pipeline) enum Settled {
+    Again(Ticket),
+    Delivered(Ticket, WallTime),
+    Lost(Ticket, WallTime, Cause),
+    /// It left from memory, and is delivered or lost.
+    Passed {
+        name: String,
+        record: Numbered,
+        lost: Option<Cause>,
+    },
+}
+
+/// One spool and where it gets its work from.
+pub(in crate::pipeline) struct Worker {
+    settings: Settings,
+    sync: Sync,
+    past: Ends,
+    inbox: Arc<Inbox>,
+    spool: Option<Spool>,
+    /// After a failure.
+    retry_at: Option<Instant>,
+    /// When files were last synced and checked.
+    checked: Instant,
+    failing: bool,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// There can be no more threads.
+    pub(in crate::pipeline) fn start(
+        settings: Settings,
+        sync: Sync,
+        past: Ends,
+        inbox: Arc<Inbox>,
+    ) -> anyhow::Result<thread::JoinHandle<()>> {
+        let worker = Self {
+            settings,
+            sync,
+            past,
+            inbox,
+            spool: None,
+            retry_at: None,
+            checked: Instant::now(),
+            failing: false,
+        };
+        thread::Builder::new()
+            .name("spool".to_owned())
+            .spawn(move || worker.run())
+            .context("starting the spool's thread")
+    }
+
+    fn run(mut self) {
+        loop {
+            let work = self.inbox.work(PACE);
+            let finish = work.finish;
+            self.cycle(work);
+            self.inbox.publish_disk(self.spool.as_ref().map(|spool| (spool.len(), spool.live())));
+            if finish {
+                break;
+            }
+        }
+        if let Some(mut spool) = self.spool.take()
+            && let Err(error) = spool.close()
+        {
+            tracing::warn!(output = self.settings.output, "closing the spool: {error}");
+        }
+        self.inbox.filled.notify_one();
+    }
+
+    fn cycle(&mut self, work: Work) {
+        let Work {
+            incoming,
+            settled,
+            wanted,
+            finish,
+        } = work;
+        if self.retry_at.is_some_and(|at| Instant::now() < at) && !finish {
+            return self.inbox.give_back(incoming, settled);
+        }
+        if self.spool.is_none() {
+            match Spool::open(self.settings.clone(), &self.past) {
+                Ok((spool, recovered)) => {
+                    for note in &recovered.notes {
+                        tracing::warn!(output = self.settings.output, "spool: {note}");
+                    }
+                    self.inbox.recovered(recovered);
+                    self.spool = Some(spool);
+                }
+                Err(error) => {
+                    self.inbox.give_back(incoming, settled);
+                    return self.fail(&error);
+                }
+            }
+        }
+        let Some(mut spool) = self.spool.take() else {
+            return;
+        };
+        let result = self.serve(&mut spool, incoming, settled, wanted, finish);
+        self.spool = Some(spool);
+        match result {
+            Ok(()) => self.heal(),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn serve(
+        &mut self,
+        spool: &mut Spool,
+        incoming: Vec<(String, Numbered)>,
+        settled: Vec<Settled>,
+        wanted: usize,
+        finish: bool,
+    ) -> std::io::Result<()> {
+        for one in settled {
+            spool.settle(one);
+        }
+        let before = spool.merged();
+        let taken = self.take_in(spool, incoming);
+        self.inbox.counters.merged.add(spool.merged() - before);
+        taken?;
+        spool.note()?;
+        if self.sync == Sync::Every {
+            spool.sync()?;
+        }
+        spool.trim()?;
+        self.make_ready(spool, wanted)?;
+        if finish {
+            for (name, record) in self.inbox.take_handed() {
+                spool.append_handed(&name, &record)?;
+            }
+        }
+        if self.checked.elapsed() >= PACE {
+            self.checked = Instant::now();
+            let losses = spool.check()?;
+            self.lose(&losses);
+            if self.sync == Sync::Interval {
+                spool.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what came in; what the disk does not take goes back to memory.
+    fn take_in(&self, spool: &mut Spool, incoming: Vec<(String, Numbered)>) -> std::io::Result<()> {
+        let mut incoming = incoming.into_iter();
+        while let Some((name, record)) = incoming.next() {
+            match spool.append(&name, &record) {
+                Ok(losses) => self.lose(&losses),
+                Err(error) => {
+                    let mut rest = vec![(name, record)];
+                    rest.extend(incoming);
+                    self.inbox.give_back(rest, Vec::new());
+                    // Not the disk's fault: what is in memory merges until something was delivered.
+                    return if error.kind() == std::io::ErrorKind::QuotaExceeded {
+                        Ok(())
+                    } else {
+                        Err(error)
+                    };
+                }
+            }
+            let losses = spool.make_room();
+            self.lose(&losses?);
+        }
+        Ok(())
+    }
+
+    /// Gets records from the spool for the delivery. They count as handed over before the delivery can have them.
+    fn make_ready(&self, spool: &mut Spool, wanted: usize) -> std::io::Result<()> {
+        let mut ready: Vec<(Ticket, Numbered)> = Vec::new();
+        while ready.len() < wanted {
+            match spool.next(|record| self.inbox.announce(record)) {
+                Next::Record(ticket, record) => ready.push((ticket, record)),
+                Next::Lost(loss) => self.lose(&[loss]),
+                Next::Nothing => break,
+            }
+        }
+        if let Err(error) = spool.note() {
+            for (ticket, _) in ready {
+                spool.again(ticket);
+            }
+            return Err(error);
+        }
+        self.inbox.ready(ready);
+        Ok(())
+    }
+
+    fn lose(&self, losses: &[Loss]) {
+        for loss in losses {
+            self.inbox.lost_on_disk(loss);
+        }
+    }
+
+    fn fail(&mut self, error: &std::io::Error) {
+        self.retry_at = Some(Instant::now() + PACE);
+        self.inbox.set_broken(true);
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::warn!(
+                output = self.settings.output,
+                "the spool in {} fails, going on in memory: {error}",
+                self.settings.folder.display()
+            );
+        }
+    }
+
+    fn heal(&mut self) {
+        self.retry_at = None;
+        self.inbox.set_broken(false);
+        if std::mem::take(&mut self.failing) {
+            tracing::info!(output = self.settings.output, "the spool works again");
+        }
+    }
+}
