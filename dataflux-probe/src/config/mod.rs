@@ -160,7 +160,13 @@ fn build(
         probe.interval.0,
         problems,
     );
-    let outputs = outputs::outputs(output, registries, &context, problems);
+    let outputs = outputs::outputs(
+        output,
+        registries,
+        &context,
+        probe.state_dir.is_some(),
+        problems,
+    );
     Config {
         interval,
         state_dir: probe.state_dir,

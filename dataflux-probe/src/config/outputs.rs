@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Registries, Section, problem::Problems, readers::build, values::Bytes};
 use crate::{
     pipeline::{
-        self, WhenFull,
+        self, SpoolSync, WhenFull,
         shape::{Entities, Shape},
     },
     plugin::{Context, Plugin},
@@ -27,9 +27,17 @@ struct Output {
     queue_bytes: Bytes,
     #[serde(default)]
     when_full: WhenFull,
+    spool_bytes: Option<Bytes>,
+    #[serde(default)]
+    spool_sync: SpoolSync,
     #[serde(default = "default_enabled")]
     enabled: bool,
 }
+
+/// A spool has at least this much room: its journal and its reserve take a part.
+const SMALLEST_SPOOL: u64 = 1 << 20;
+/// And at most this much: places in segments have 32 bits.
+const LARGEST_SPOOL: u64 = 64 << 30;
 
 fn default_queue_bytes() -> Bytes {
     Bytes(16 << 20)
@@ -62,6 +70,7 @@ pub(super) fn outputs(
     mut group: Section<'_>,
     registries: Registries,
     context: &Context,
+    has_state_dir: bool,
     problems: &mut Problems,
 ) -> Vec<pipeline::Output> {
     let already = problems.len();
@@ -70,7 +79,14 @@ pub(super) fn outputs(
     let mut claimed: Vec<(String, String)> = Vec::new();
     let mut outputs = Vec::new();
     for (name, section) in sections {
-        let output = one(&name, section.clone(), registries, context, problems);
+        let output = one(
+            &name,
+            section.clone(),
+            registries,
+            context,
+            has_state_dir,
+            problems,
+        );
         let Some(output) = problems.note(output).flatten() else {
             continue;
         };
@@ -96,6 +112,7 @@ fn one(
     mut section: Section<'_>,
     registries: Registries,
     context: &Context,
+    has_state_dir: bool,
     problems: &mut Problems,
 ) -> anyhow::Result<Option<pipeline::Output>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -110,6 +127,7 @@ fn one(
         per_reader: output.envelope == Contents::PerReader,
         ..context.clone()
     };
+    let spool = problems.note(spool(&output, &section, has_state_dir));
     let formatter = find(
         registries.formatters,
         "formatter",
@@ -147,6 +165,29 @@ fn one(
         entities: Entities::Both,
         queue_bytes: output.queue_bytes.0,
         when_full: output.when_full,
+        spool: spool.flatten(),
+    }))
+}
+
+/// The spool, if there is to be one.
+fn spool(
+    output: &Output,
+    section: &Section<'_>,
+    has_state_dir: bool,
+) -> anyhow::Result<Option<pipeline::Spooling>> {
+    let Some(Bytes(bytes)) = output.spool_bytes else {
+        return Ok(None);
+    };
+    let wrong = |message: &str| Err(section.error(Some("spool_bytes"), message));
+    if !(SMALLEST_SPOOL..=LARGEST_SPOOL).contains(&bytes) {
+        return wrong("a spool has between 1MiB and 64GiB");
+    }
+    if !has_state_dir {
+        return wrong("needs a folder to be in: set state_dir in [probe]");
+    }
+    Ok(Some(pipeline::Spooling {
+        bytes,
+        sync: output.spool_sync,
     }))
 }
 

@@ -71,12 +71,21 @@ struct Disk {
     bytes: u64,
     /// The disk fails: records leave from memory.
     broken: bool,
+    /// It takes nothing more until something is settled; what is in memory merges.
+    full: bool,
     /// Since when the thread has been at the disk.
     busy: Option<Instant>,
     finish: bool,
 }
 
 impl Disk {
+    /// Whether its thread has nothing to do, with this many records in memory.
+    fn is_idle(&self, waiting: usize) -> bool {
+        let more = self.len > self.out.len() + self.ready.len();
+        let asked = self.wanted > 0 && more || waiting > 0 && !self.full;
+        !self.finish && (self.broken || self.settled.is_empty() && !asked)
+    }
+
     /// Whether records go past it.
     fn is_passed_by(&self) -> bool {
         self.broken || self.busy.is_some_and(|since| since.elapsed() > STUCK)
@@ -152,7 +161,9 @@ impl Inbox {
                     Some((Ticket::Disk(ticket), record))
                 });
                 match next {
-                    None if disk.is_passed_by() => memory(queue.next(|record| streams.announce(record))),
+                    None if disk.is_passed_by() => {
+                        memory(queue.next(|record| streams.announce(record)))
+                    }
                     next => {
                         disk.wanted = disk.batch.clamp(1, BATCH).saturating_sub(disk.ready.len());
                         self.work.notify_one();
@@ -176,7 +187,8 @@ impl Inbox {
                 }
                 // In their turn, behind this one.
                 let ready = disk.ready.drain(..);
-                disk.settled.extend(ready.map(|(ticket, _)| Settled::Again(ticket)));
+                disk.settled
+                    .extend(ready.map(|(ticket, _)| Settled::Again(ticket)));
                 self.work.notify_one();
             }
             (Ticket::Memory(ticket), _) => held.queue.again(ticket),
@@ -265,9 +277,14 @@ impl Inbox {
     }
 
     fn publish(&self, held: &Held) {
-        let (len, bytes) = held.disk.as_ref().map_or((0, 0), |disk| (disk.len + disk.taken, disk.bytes));
+        let (len, bytes) = held
+            .disk
+            .as_ref()
+            .map_or((0, 0), |disk| (disk.len + disk.taken, disk.bytes));
         self.counters.queue_bytes.set(held.queue.bytes() + bytes);
-        self.counters.queue_envelopes.set((held.queue.len() + len) as u64);
+        self.counters
+            .queue_envelopes
+            .set((held.queue.len() + len) as u64);
         self.changed.notify_one();
         if held.disk.is_some() {
             self.work.notify_one();
@@ -286,10 +303,7 @@ impl Inbox {
     pub(super) fn work(&self, patience: Duration) -> Work {
         let idle = |held: &mut Held| {
             let waiting = held.queue.waiting();
-            held.disk.as_ref().is_some_and(|disk| {
-                let wanted = disk.wanted > 0 && disk.len > 0 && disk.ready.is_empty();
-                disk.broken || !disk.finish && disk.settled.is_empty() && !wanted && waiting == 0
-            })
+            held.disk.as_ref().is_some_and(|disk| disk.is_idle(waiting))
         };
         let held = self.lock();
         let waited = self.work.wait_timeout_while(held, patience, idle);
@@ -305,26 +319,41 @@ impl Inbox {
         let limit = if disk.finish { usize::MAX } else { BATCH };
         let incoming: Vec<_> = std::iter::from_fn(|| queue.take_waiting())
             .take(limit)
-            .map(|record| (streams.name(&record.stream.id).unwrap_or_default().to_owned(), record))
+            .map(|record| {
+                (
+                    streams
+                        .name(&record.stream.id)
+                        .unwrap_or_default()
+                        .to_owned(),
+                    record,
+                )
+            })
             .collect();
+        disk.full &= disk.settled.is_empty();
         disk.taken = incoming.len();
         disk.busy = Some(Instant::now());
         Work {
             incoming,
             settled: std::mem::take(&mut disk.settled),
-            wanted: std::mem::take(&mut disk.wanted),
+            wanted: disk.wanted,
             finish: disk.finish,
         }
     }
 
-    /// What could not be taken in.
-    pub(super) fn give_back(&self, incoming: Vec<(String, Numbered)>, settled: Vec<Settled>) {
+    /// What could not be taken in, because the spool is full or the disk fails.
+    pub(super) fn give_back(
+        &self,
+        incoming: Vec<(String, Numbered)>,
+        settled: Vec<Settled>,
+        full: bool,
+    ) {
         let mut held = self.lock();
         for (_, record) in incoming.into_iter().rev() {
             held.queue.put_back(record);
         }
         if let Some(disk) = &mut held.disk {
             disk.taken = 0;
+            disk.full = full;
             disk.settled.splice(0..0, settled);
         }
     }
@@ -337,7 +366,13 @@ impl Inbox {
             (disk.len, disk.bytes) = holds.unwrap_or_default();
         }
         self.publish(&held);
-        self.filled.notify_one();
+        let news = held
+            .disk
+            .as_ref()
+            .is_none_or(|disk| disk.len == 0 || disk.is_passed_by() || !disk.ready.is_empty());
+        if news {
+            self.filled.notify_one();
+        }
     }
 
     /// Whether records have to leave from memory.
@@ -355,6 +390,7 @@ impl Inbox {
     /// Records that the delivery may have now.
     pub(super) fn ready(&self, records: Vec<(spool::Ticket, Numbered)>) {
         if let Some(disk) = &mut self.lock().disk {
+            disk.wanted = disk.wanted.saturating_sub(records.len());
             disk.ready.extend(records);
         }
     }
@@ -367,7 +403,8 @@ impl Inbox {
 
     /// A record that the spool lost.
     pub(super) fn lost_on_disk(&self, loss: &Loss) {
-        self.counters.lose(loss.cause, loss.range.end() - loss.range.start() + 1);
+        self.counters
+            .lose(loss.cause, loss.range.end() - loss.range.start() + 1);
         self.lock().streams.lose_range(
             &loss.stream,
             &loss.range,
@@ -383,7 +420,15 @@ impl Inbox {
         let Held { streams, queue, .. } = &mut *held;
         let handed = queue.take_handed().into_iter();
         handed
-            .map(|record| (streams.name(&record.stream.id).unwrap_or_default().to_owned(), record))
+            .map(|record| {
+                (
+                    streams
+                        .name(&record.stream.id)
+                        .unwrap_or_default()
+                        .to_owned(),
+                    record,
+                )
+            })
             .collect()
     }
 

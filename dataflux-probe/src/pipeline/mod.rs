@@ -33,7 +33,9 @@ use crate::{
     model::{Health, MetricDef},
 };
 use counters::Counters;
+
 use shape::{Entities, Shape};
+pub use spool::worker::SpoolSync;
 
 /// Everything that runs: built from the configuration, attached and opened on the main thread.
 pub struct Pipeline {
@@ -95,6 +97,17 @@ pub struct Output {
     pub queue_bytes: u64,
     /// What happens when the queue is full.
     pub when_full: WhenFull,
+    /// Whether the queue is on disk.
+    pub spool: Option<Spooling>,
+}
+
+/// A queue on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spooling {
+    /// Bound of its files.
+    pub bytes: u64,
+    /// When what is written is made to survive a power cut.
+    pub sync: SpoolSync,
 }
 
 /// What happens when a queue is full.

@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::{
-    backoff::Backoff, clock::Clock, inbox::{Inbox, Ticket}, random, split,
+    backoff::Backoff,
+    clock::Clock,
+    inbox::{Inbox, Ticket},
+    random, split,
     sweep::without_panic,
 };
 use crate::{

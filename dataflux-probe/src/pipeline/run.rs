@@ -1,21 +1,23 @@
 //! Runs the pipeline: ticks, reads, envelopes, outputs, shutdown.
 
 use std::{
+    fs,
     future::{Future, pending},
     path::PathBuf,
     pin::pin,
     sync::Arc,
+    thread::JoinHandle,
     time::Duration,
 };
 
 use tokio::{
     sync::{Notify, oneshot, watch},
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 
 use super::{
-    Pipeline,
+    Pipeline, SpoolSync,
     clock::{self, Clock, Moment},
     counters::Counters,
     envelope::Assembler,
@@ -24,6 +26,7 @@ use super::{
     random,
     readers::Readers,
     schedule::Schedule,
+    spool::{self, worker::Worker},
     state::{self, Keeper},
     streams::Streams,
     sweep::Sweeper,
@@ -189,6 +192,8 @@ struct Outputs {
     inboxes: Vec<Arc<Inbox>>,
     deliveries: JoinSet<()>,
     closing: watch::Sender<Option<Instant>>,
+    /// Threads of spools.
+    spools: Vec<JoinHandle<()>>,
     keeper: JoinSet<()>,
     last_write: oneshot::Sender<()>,
 }
@@ -207,14 +212,28 @@ impl Outputs {
         let (closing, closed) = watch::channel(None);
         let mut deliveries = JoinSet::new();
         let mut inboxes = Vec::new();
+        let mut spools = Vec::new();
         for output in outputs {
             let inbox = Arc::new(Inbox::new(
                 &output,
                 Streams::new(output.name.clone(), start, &past),
                 Arc::clone(&changed),
                 counters.output(&output.name),
+                output.spool.is_some() && state_dir.is_some(),
             ));
             inboxes.push(Arc::clone(&inbox));
+            if let (Some(spooling), Some(state_dir)) = (output.spool, &state_dir) {
+                let settings = spool::Settings {
+                    folder: state_dir.join("spool").join(&output.name),
+                    output: output.name.clone(),
+                    bytes: spooling.bytes,
+                    when_full: output.when_full,
+                    syncs: spooling.sync != SpoolSync::None,
+                    boot_id: boot_id()?,
+                };
+                let (past, inbox) = (past.clone(), Arc::clone(&inbox));
+                spools.push(Worker::start(settings, spooling.sync, past, inbox)?);
+            }
             let delivery = Delivery::new(output, inbox, Arc::clone(clock));
             deliveries.spawn(delivery.run(closed.clone()));
         }
@@ -236,6 +255,7 @@ impl Outputs {
             inboxes,
             deliveries,
             closing,
+            spools,
             keeper,
             last_write,
         })
@@ -249,11 +269,24 @@ impl Outputs {
                 tracing::error!("an output broke down: {error}");
             }
         }
+        self.inboxes.iter().for_each(|inbox| inbox.finish());
+        let written = spawn_blocking(|| self.spools.into_iter().all(|spool| spool.join().is_ok()));
+        if !matches!(timeout(LAST_WRITE, written).await, Ok(Ok(true))) {
+            tracing::warn!("the spools could not be written in time");
+        }
         // Without a state folder nobody listens.
         self.last_write.send(()).ok();
         if timeout(LAST_WRITE, self.keeper.join_all()).await.is_err() {
             tracing::warn!("the state could not be written in time");
         }
+    }
+}
+
+/// Tells this start of the machine from others. One that cannot be known is taken for another.
+fn boot_id() -> anyhow::Result<String> {
+    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(_) => Ok(format!("unknown-{:016x}", random::bits()?)),
     }
 }
 

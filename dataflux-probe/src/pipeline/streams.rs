@@ -136,9 +136,7 @@ impl Streams {
         let mut first = !std::mem::replace(&mut own.introduced, true);
         let mut told = Vec::new();
         for stream in earlier.iter_mut().rev() {
-            if stream.name == own.name
-                && (std::mem::take(&mut first) || !stream.gaps.is_empty())
-            {
+            if stream.name == own.name && (std::mem::take(&mut first) || !stream.gaps.is_empty()) {
                 told.push(stream.end(None));
                 stream.gaps.clear();
             }
@@ -205,7 +203,8 @@ impl Streams {
 
     /// The name of a stream: `output` or `output/reader`.
     pub(super) fn name(&self, id: &str) -> Option<&str> {
-        self.place(id).map(|place| self.streams[place].name.as_str())
+        self.place(id)
+            .map(|place| self.streams[place].name.as_str())
     }
 
     fn place(&self, id: &str) -> Option<usize> {

@@ -40,6 +40,7 @@ struct Setup {
     per_reader: bool,
     queue_bytes: u64,
     when_full: WhenFull,
+    spool: None,
     limits: Limits,
     series: usize,
     unformattable: fn(u64) -> bool,
@@ -53,6 +54,7 @@ impl Default for Setup {
             per_reader: false,
             queue_bytes: u64::MAX,
             when_full: WhenFull::Coalesce,
+            spool: None,
             limits: Limits {
                 payload_bytes: usize::MAX,
                 in_flight: 8,
@@ -93,12 +95,14 @@ impl Bench {
             entities: Entities::Both,
             queue_bytes: setup.queue_bytes,
             when_full: setup.when_full,
+            spool: None,
         };
         let inbox = Arc::new(Inbox::new(
             &output,
             Streams::new("out".to_owned(), 0xfeed, &setup.past),
             Arc::new(Notify::new()),
             Arc::new(OutputCounters::default()),
+            false,
         ));
         let (closing, closed) = watch::channel(None);
         let delivery = Delivery::new(output, Arc::clone(&inbox), script.clock());

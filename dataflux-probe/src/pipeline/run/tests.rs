@@ -183,6 +183,7 @@ fn output(name: &str, formatter: impl Formatter + 'static, logger: Sink) -> Outp
         entities: Entities::Both,
         queue_bytes: 1 << 20,
         when_full: WhenFull::Coalesce,
+        spool: None,
     }
 }
 

@@ -42,7 +42,11 @@ struct Line {
 impl Waiting {
     /// Adds the newest record of its stream.
     pub(super) fn push(&mut self, key: Key, entry: Entry) {
-        self.streams.entry(key).or_default().entries.push_back(entry);
+        self.streams
+            .entry(key)
+            .or_default()
+            .entries
+            .push_back(entry);
         self.len += 1;
     }
 
@@ -74,7 +78,8 @@ impl Waiting {
         let mut equal: Option<Pair> = None;
         let mut any: Option<Pair> = None;
         for (&key, line) in &mut self.streams {
-            let neighbours = (0..line.entries.len().saturating_sub(1)).find(|&place| line.adjacent(place));
+            let neighbours =
+                (0..line.entries.len().saturating_sub(1)).find(|&place| line.adjacent(place));
             any = older(any, neighbours.map(|place| line.pair(key, place)));
             let alike = line.search();
             equal = older(equal, alike.map(|place| line.pair(key, place)));
@@ -118,7 +123,9 @@ impl Waiting {
 
     fn find(&mut self, key: Key, entry: &Entry) -> Option<(&mut Line, usize)> {
         let line = self.streams.get_mut(&key)?;
-        let search = line.entries.binary_search_by_key(&entry.first, |entry| entry.first);
+        let search = line
+            .entries
+            .binary_search_by_key(&entry.first, |entry| entry.first);
         Some((line, search.ok()?))
     }
 

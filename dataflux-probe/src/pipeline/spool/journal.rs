@@ -67,12 +67,17 @@ pub(super) fn read(folder: &Path, boot_id: &str) -> Found {
             continue;
         }
         there = true;
-        if let Some(found) = parse(&bytes, boot_id).filter(|found| found.generation > newest.generation) {
+        if let Some(found) =
+            parse(&bytes, boot_id).filter(|found| found.generation > newest.generation)
+        {
             newest = found;
         }
     }
     if there && newest.generation == 0 {
-        newest.damage = Some(format!("no file of the journal in {} is whole", folder.display()));
+        newest.damage = Some(format!(
+            "no file of the journal in {} is whole",
+            folder.display()
+        ));
     }
     newest
 }
@@ -176,7 +181,12 @@ impl Journal {
         let generation = self.generation + 1;
         let mut header = MAGIC.to_vec();
         header.extend(generation.to_le_bytes());
-        header.extend(self.boot_id.bytes().chain(std::iter::repeat(0)).take(BOOT_ID));
+        header.extend(
+            self.boot_id
+                .bytes()
+                .chain(std::iter::repeat(0))
+                .take(BOOT_ID),
+        );
         header.extend(crc32c::crc32c(&header).to_le_bytes());
         push(&mut header, ledger, generation)?;
         let size = usize::try_from(self.size).map_err(Error::other)?;

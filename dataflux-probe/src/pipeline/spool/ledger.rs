@@ -163,7 +163,11 @@ impl Ledger {
             return;
         };
         account.gaps.retain(|gap| !handed.gaps.contains(gap));
-        if account.handed.iter().all(|known| known.range != handed.range) {
+        if account
+            .handed
+            .iter()
+            .all(|known| known.range != handed.range)
+        {
             account.handed.push(handed.clone());
         }
         account.introduced |= handed.previous.is_some();
@@ -189,7 +193,10 @@ impl Ledger {
             account.last = *range.end();
             account.stop_time = stop_time.unwrap_or(account.stop_time);
         }
-        let place = account.handed.iter().position(|known| known.range == *range)?;
+        let place = account
+            .handed
+            .iter()
+            .position(|known| known.range == *range)?;
         Some(account.handed.remove(place))
     }
 
@@ -201,7 +208,10 @@ impl Ledger {
         let mut earlier = previous.map(Box::new);
         while let Some(previous) = earlier {
             if let Some(account) = self.by_id(&previous.id) {
-                previous.gaps.into_iter().for_each(|gap| add(&mut account.gaps, gap));
+                previous
+                    .gaps
+                    .into_iter()
+                    .for_each(|gap| add(&mut account.gaps, gap));
             }
             earlier = previous.previous;
         }
@@ -229,7 +239,8 @@ impl Ledger {
             .filter(|&each| settled(each))
             .map(|(_, account)| account.key)
             .collect();
-        self.accounts.retain(|account| !settled.contains(&account.key));
+        self.accounts
+            .retain(|account| !settled.contains(&account.key));
     }
 }
 

@@ -16,13 +16,7 @@ mod room;
 mod recovery;
 pub(super) mod worker;
 
-use std::{
-    collections::VecDeque,
-    io,
-    ops::RangeInclusive,
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::VecDeque, io, ops::RangeInclusive, path::PathBuf, sync::Arc};
 
 use super::{WhenFull, streams::Earlier};
 use crate::model::{Cause, Envelope, Gap, Numbered, Part, Previous, Stream, WallTime};
@@ -177,7 +171,9 @@ impl Spool {
         };
         match self.store.append(key, &head, envelope) {
             // What the reserve holds back is for this.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.store.release_reserve() => {
+            Err(error)
+                if error.kind() == io::ErrorKind::StorageFull && self.store.release_reserve() =>
+            {
                 self.store.append(key, &head, envelope)
             }
             result => result,
@@ -291,7 +287,11 @@ impl Spool {
 
     /// Everything that was handed over and never acknowledged goes again, in its turn.
     pub(super) fn again(&mut self, ticket: Ticket) {
-        if let Some(handed) = self.handed.iter_mut().find(|handed| handed.ticket == ticket) {
+        if let Some(handed) = self
+            .handed
+            .iter_mut()
+            .find(|handed| handed.ticket == ticket)
+        {
             handed.out = false;
         }
     }
@@ -315,7 +315,10 @@ impl Spool {
     }
 
     fn take(&mut self, ticket: Ticket) -> Option<Out> {
-        let place = self.handed.iter().position(|handed| handed.ticket == ticket)?;
+        let place = self
+            .handed
+            .iter()
+            .position(|handed| handed.ticket == ticket)?;
         let out = self.handed.remove(place)?;
         self.store.free(out.entry.spot);
         Some(out)
@@ -336,7 +339,8 @@ impl Spool {
             stop_time,
             cause,
         });
-        let (gaps, previous) = handed.map_or_else(Default::default, |handed| (handed.gaps, handed.previous));
+        let (gaps, previous) =
+            handed.map_or_else(Default::default, |handed| (handed.gaps, handed.previous));
         Loss {
             stream: self.id(key),
             range: range.clone(),

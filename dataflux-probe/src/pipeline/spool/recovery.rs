@@ -118,7 +118,8 @@ impl Recovery {
                 }
                 Err(OpenError::Io(error)) => return Err(error),
                 Err(error) => {
-                    self.notes.push(format!("segment {number} is left alone: {error}"));
+                    self.notes
+                        .push(format!("segment {number} is left alone: {error}"));
                     continue;
                 }
             };
@@ -188,7 +189,13 @@ impl Recovery {
     fn sort_out(&self, key: Key, entries: &mut Vec<Entry>) {
         let done = self.ledger.account(key).map(|account| &account.done);
         entries.retain(|entry| !done.is_some_and(|done| done.contains(&entry.range())));
-        entries.sort_by_key(|entry| (entry.first, u64::MAX - entry.last, u32::MAX - entry.spot.segment));
+        entries.sort_by_key(|entry| {
+            (
+                entry.first,
+                u64::MAX - entry.last,
+                u32::MAX - entry.spot.segment,
+            )
+        });
         let mut last = 0;
         entries.retain(|entry| {
             let fresh = entry.first > last;

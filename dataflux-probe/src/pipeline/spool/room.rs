@@ -139,7 +139,8 @@ impl Spool {
                 Err(ReadError::Io(error)) => return Err(error),
                 Err(error) => {
                     self.waiting.remove(key, &entry);
-                    self.handed.retain(|out| (out.key, out.entry) != (key, entry));
+                    self.handed
+                        .retain(|out| (out.key, out.entry) != (key, entry));
                     losses.push(self.damaged(key, entry, &error));
                 }
             }
@@ -148,7 +149,10 @@ impl Spool {
     }
 
     fn move_entry(&mut self, key: Key, entry: Entry, spot: Spot) {
-        let handed = self.handed.iter_mut().find(|out| (out.key, out.entry) == (key, entry));
+        let handed = self
+            .handed
+            .iter_mut()
+            .find(|out| (out.key, out.entry) == (key, entry));
         match handed {
             Some(out) => out.entry.spot = spot,
             None => self.waiting.move_to(key, &entry, spot),

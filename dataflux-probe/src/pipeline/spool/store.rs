@@ -112,7 +112,12 @@ impl Store {
     }
 
     /// Writes a record.
-    pub(super) fn append(&mut self, key: Key, head: &Head, envelope: &Envelope) -> io::Result<Spot> {
+    pub(super) fn append(
+        &mut self,
+        key: Key,
+        head: &Head,
+        envelope: &Envelope,
+    ) -> io::Result<Spot> {
         let number = self.active()?;
         let Self {
             segments, codec, ..
@@ -280,7 +285,12 @@ impl Store {
         if self.reserve.is_none() {
             let path = self.folder.join(RESERVE);
             let mut options = File::options();
-            let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+            let file = options
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)?;
             fallocate(&file, FallocateFlags::empty(), 0, self.segment_bytes)?;
             self.reserve = Some(file);
         }
@@ -294,7 +304,10 @@ impl Store {
 
     /// Bytes of all files.
     pub(super) fn bytes(&self) -> u64 {
-        self.segments.values().map(|held| held.segment.length()).sum()
+        self.segments
+            .values()
+            .map(|held| held.segment.length())
+            .sum()
     }
 
     /// Bytes of records that are needed.

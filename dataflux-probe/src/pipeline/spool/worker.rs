@@ -11,19 +11,22 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    super::{inbox::{Inbox, Work}, streams::Ends},
+    super::{
+        inbox::{Inbox, Work},
+        streams::Ends,
+    },
     Loss, Next, Settings, Spool, Ticket,
 };
 use crate::model::{Cause, Numbered, WallTime};
 
 /// How long after a failure the disk is tried again, how often files are checked, and how much a power cut may take with
-/// [`Sync::Interval`].
+/// [`SpoolSync::Interval`].
 const PACE: Duration = Duration::from_secs(1);
 
 /// When what was written is made to survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sync {
+pub enum SpoolSync {
     /// Never: a kill of the probe is survived, a power cut may take what the kernel has not written yet.
     None,
     /// Once a second.
@@ -50,7 +53,7 @@ pub(in crate::pipeline) enum Settled {
 /// One spool and where it gets its work from.
 pub(in crate::pipeline) struct Worker {
     settings: Settings,
-    sync: Sync,
+    sync: SpoolSync,
     past: Ends,
     inbox: Arc<Inbox>,
     spool: Option<Spool>,
@@ -68,7 +71,7 @@ impl Worker {
     /// There can be no more threads.
     pub(in crate::pipeline) fn start(
         settings: Settings,
-        sync: Sync,
+        sync: SpoolSync,
         past: Ends,
         inbox: Arc<Inbox>,
     ) -> anyhow::Result<thread::JoinHandle<()>> {
@@ -93,7 +96,8 @@ impl Worker {
             let work = self.inbox.work(PACE);
             let finish = work.finish;
             self.cycle(work);
-            self.inbox.publish_disk(self.spool.as_ref().map(|spool| (spool.len(), spool.live())));
+            self.inbox
+                .publish_disk(self.spool.as_ref().map(|spool| (spool.len(), spool.live())));
             if finish {
                 break;
             }
@@ -114,7 +118,7 @@ impl Worker {
             finish,
         } = work;
         if self.retry_at.is_some_and(|at| Instant::now() < at) && !finish {
-            return self.inbox.give_back(incoming, settled);
+            return self.inbox.give_back(incoming, settled, false);
         }
         if self.spool.is_none() {
             match Spool::open(self.settings.clone(), &self.past) {
@@ -126,7 +130,7 @@ impl Worker {
                     self.spool = Some(spool);
                 }
                 Err(error) => {
-                    self.inbox.give_back(incoming, settled);
+                    self.inbox.give_back(incoming, settled, false);
                     return self.fail(&error);
                 }
             }
@@ -158,7 +162,7 @@ impl Worker {
         self.inbox.counters.merged.add(spool.merged() - before);
         taken?;
         spool.note()?;
-        if self.sync == Sync::Every {
+        if self.sync == SpoolSync::Every {
             spool.sync()?;
         }
         spool.trim()?;
@@ -172,7 +176,7 @@ impl Worker {
             self.checked = Instant::now();
             let losses = spool.check()?;
             self.lose(&losses);
-            if self.sync == Sync::Interval {
+            if self.sync == SpoolSync::Interval {
                 spool.sync()?;
             }
         }
@@ -186,15 +190,12 @@ impl Worker {
             match spool.append(&name, &record) {
                 Ok(losses) => self.lose(&losses),
                 Err(error) => {
+                    // Not the disk's fault: what is in memory merges until something was delivered.
+                    let full = error.kind() == std::io::ErrorKind::QuotaExceeded;
                     let mut rest = vec![(name, record)];
                     rest.extend(incoming);
-                    self.inbox.give_back(rest, Vec::new());
-                    // Not the disk's fault: what is in memory merges until something was delivered.
-                    return if error.kind() == std::io::ErrorKind::QuotaExceeded {
-                        Ok(())
-                    } else {
-                        Err(error)
-                    };
+                    self.inbox.give_back(rest, Vec::new(), full);
+                    return if full { Ok(()) } else { Err(error) };
                 }
             }
             let losses = spool.make_room();
