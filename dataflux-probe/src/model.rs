@@ -3,8 +3,6 @@
 #[cfg(test)]
 pub(crate) mod arbitrary;
 mod naming;
-#[cfg(test)]
-pub(crate) mod arbitrary;
 mod stream;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};

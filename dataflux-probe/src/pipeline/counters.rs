@@ -10,8 +10,7 @@ use std::{
 
 use dataflux_common::histogram;
 
-use crate::model::Buckets;
-use crate::model::Cause;
+use crate::model::{Buckets, Cause};
 
 /// All counters of one start of the probe.
 #[derive(Debug, Default)]

@@ -40,7 +40,6 @@ struct Setup {
     per_reader: bool,
     queue_bytes: u64,
     when_full: WhenFull,
-    spool: None,
     limits: Limits,
     series: usize,
     unformattable: fn(u64) -> bool,
@@ -54,7 +53,6 @@ impl Default for Setup {
             per_reader: false,
             queue_bytes: u64::MAX,
             when_full: WhenFull::Coalesce,
-            spool: None,
             limits: Limits {
                 payload_bytes: usize::MAX,
                 in_flight: 8,
