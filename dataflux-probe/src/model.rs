@@ -1,5 +1,7 @@
 //! The values that travel through the probe: metric definitions, snapshots, envelopes.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod naming;
 mod stream;
 

@@ -10,8 +10,8 @@ use crate::{
     commands::start,
     config,
     formatters::{Formatter, rfc3339::Rfc3339},
-    model::{Cause, Numbered, Part, Stream},
-    pipeline::spool::reading::{self, Content, File, Kind, Reader, Record},
+    model::{Cause, Envelope, Numbered, Part, Stream, WallTime},
+    pipeline::spool::reading::{self, File, HandedOver, Kind, Reader, Record},
 };
 
 /// The arguments of `spool cat`.
@@ -65,13 +65,13 @@ fn cat(
 ) -> anyhow::Result<u64> {
     let kind = arguments.source.kind();
     let found = files(folder, kind)?;
-    let chosen: Vec<(&File, &Record)> = if arguments.all || kind == Kind::DeadLetters {
-        found
+    let journal = (kind == Kind::Envelopes).then(|| reading::journal(folder));
+    let chosen: Vec<(&File, &Record)> = match &journal {
+        Some(journal) if !arguments.all => reading::pending(&found, journal),
+        _ => found
             .iter()
             .flat_map(|file| file.records.iter().map(move |record| (file, record)))
-            .collect()
-    } else {
-        reading::pending(&found)
+            .collect(),
     };
     let mut reader = Reader::new(kind);
     let mut unreadable = 0;
@@ -84,7 +84,20 @@ fn cat(
             continue;
         }
         match reader.read(file, record) {
-            Ok(content) => print(record, content, arguments.format, formatter, out)?,
+            Ok(content) => {
+                let handed_over = journal
+                    .as_ref()
+                    .and_then(|journal| journal.handed_over(record));
+                let numbered = numbered(record, content.envelope, handed_over);
+                print(
+                    &numbered,
+                    record.time,
+                    content.rejected,
+                    arguments.format,
+                    formatter,
+                    out,
+                )?;
+            }
             Err(problem) => {
                 unreadable += 1;
                 tracing::warn!(
@@ -98,27 +111,32 @@ fn cat(
     Ok(unreadable)
 }
 
+/// As it would be handed over. What it announces is known once that was done.
+fn numbered(record: &Record, envelope: Envelope, handed_over: Option<&HandedOver>) -> Numbered {
+    Numbered {
+        stream: Arc::new(Stream {
+            id: Arc::clone(&record.stream),
+            previous: handed_over.and_then(|handed| handed.previous.clone()),
+        }),
+        range: record.range.clone(),
+        part: Part::WHOLE,
+        gaps: handed_over.map_or_else(Vec::new, |handed| handed.gaps.clone()),
+        envelope: Arc::new(envelope),
+    }
+}
+
 fn print(
-    record: &Record,
-    content: Content,
+    numbered: &Numbered,
+    written: WallTime,
+    rejected: Option<(Cause, String)>,
     format: Format,
     formatter: &dyn Formatter,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let numbered = Numbered {
-        stream: Arc::new(Stream {
-            id: Arc::clone(&record.stream),
-            previous: None,
-        }),
-        range: record.range.clone(),
-        part: Part::WHOLE,
-        gaps: Vec::new(),
-        envelope: Arc::new(content.envelope),
-    };
     let mut text = Vec::new();
-    formatter.format(&numbered, config::now(), &mut text)?;
-    let time = Rfc3339(record.time);
-    match (content.rejected, format) {
+    formatter.format(numbered, config::now(), &mut text)?;
+    let time = Rfc3339(written);
+    match (rejected, format) {
         (None, _) => out.write_all(&text)?,
         (Some((cause, reason)), Format::Json) => {
             let reason = &reason;

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::{Source, files, folders, line};
 use crate::{
     formatters::rfc3339::Rfc3339,
-    pipeline::spool::reading::{self, Kind, Record},
+    model::Gap,
+    pipeline::spool::reading::{self, Account, File, Journal, Kind, Record},
 };
 
 #[derive(Serialize)]
@@ -19,10 +20,20 @@ struct Listed<'a> {
     /// How many of them are still to be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal: Option<ListedJournal<'a>>,
     files: Vec<ListedFile<'a>>,
     streams: Vec<ListedStream<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dead_letters: Option<DeadLetters>,
+}
+
+#[derive(Serialize)]
+struct ListedJournal<'a> {
+    /// `whole`, `damaged` or `none`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -47,6 +58,19 @@ struct ListedStream<'a> {
     /// Those that are still to be delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     waiting: Option<Vec<Range>>,
+    #[serde(flatten)]
+    account: Option<ListedAccount<'a>>,
+}
+
+/// What the journal knows of a stream.
+#[derive(Serialize)]
+struct ListedAccount<'a> {
+    /// Delivered or lost.
+    done: Vec<Range>,
+    /// Handed over at least once, and neither.
+    handed_over: Vec<Range>,
+    /// Lost, which no envelope that was handed over says.
+    gaps: &'a [Gap],
 }
 
 #[derive(Serialize)]
@@ -84,33 +108,72 @@ fn list(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let found = files(folder, kind)?;
-    let pending = (kind == Kind::Envelopes).then(|| reading::pending(&found));
-    let mut streams: BTreeMap<&str, (Vec<&Record>, Vec<&Record>)> = BTreeMap::new();
-    for record in found.iter().flat_map(|file| &file.records) {
-        streams.entry(&record.stream).or_default().0.push(record);
-    }
-    for (_, record) in pending.iter().flatten() {
-        streams.entry(&record.stream).or_default().1.push(record);
-    }
-    let stream = |(id, (on_disk, waiting))| ListedStream {
-        id,
-        on_disk: ranges(on_disk),
-        waiting: pending.is_some().then(|| ranges(waiting)),
-    };
+    let journal = (kind == Kind::Envelopes).then(|| reading::journal(folder));
+    let pending = journal
+        .as_ref()
+        .map(|journal| reading::pending(&found, journal));
     let listed = Listed {
         output,
         folder: folder.display().to_string(),
         bytes: found.iter().map(|file| file.bytes).sum(),
         records: found.iter().map(|file| file.records.len()).sum(),
         waiting: pending.as_ref().map(Vec::len),
+        journal: journal.as_ref().map(listed_journal),
         files: found.iter().map(listed_file).collect(),
-        streams: streams.into_iter().map(stream).collect(),
+        streams: listed_streams(&found, pending.as_deref(), journal.as_ref()),
         dead_letters: dead_letters.map(count).transpose()?,
     };
     line(out, &listed)
 }
 
-fn listed_file(file: &reading::File) -> ListedFile<'_> {
+fn listed_journal(journal: &Journal) -> ListedJournal<'_> {
+    ListedJournal {
+        state: match (&journal.problem, journal.is_there) {
+            (Some(_), _) => "damaged",
+            (None, true) => "whole",
+            (None, false) => "none",
+        },
+        problem: journal.problem.as_deref(),
+    }
+}
+
+/// Those on the disk, and those that the journal still has to account for.
+fn listed_streams<'a>(
+    found: &'a [File],
+    pending: Option<&[(&'a File, &'a Record)]>,
+    journal: Option<&'a Journal>,
+) -> Vec<ListedStream<'a>> {
+    let mut streams: BTreeMap<&str, (Vec<&Record>, Vec<&Record>)> = BTreeMap::new();
+    for account in journal.iter().flat_map(|journal| &journal.accounts) {
+        streams.entry(&account.stream).or_default();
+    }
+    for record in found.iter().flat_map(|file| &file.records) {
+        streams.entry(&record.stream).or_default().0.push(record);
+    }
+    for (_, record) in pending.iter().copied().flatten() {
+        streams.entry(&record.stream).or_default().1.push(record);
+    }
+    let stream = |(id, (on_disk, waiting))| ListedStream {
+        id,
+        on_disk: record_ranges(on_disk),
+        waiting: pending.is_some().then(|| record_ranges(waiting)),
+        account: journal
+            .and_then(|journal| journal.account(id))
+            .map(listed_account),
+    };
+    streams.into_iter().map(stream).collect()
+}
+
+fn listed_account(account: &Account) -> ListedAccount<'_> {
+    let handed_over = account.handed_over.iter().map(|handed| &handed.range);
+    ListedAccount {
+        done: ranges(account.done.iter().collect()),
+        handed_over: ranges(handed_over.collect()),
+        gaps: &account.gaps,
+    }
+}
+
+fn listed_file(file: &File) -> ListedFile<'_> {
     let times = || file.records.iter().map(|record| record.time);
     ListedFile {
         name: &file.name,
@@ -131,10 +194,12 @@ fn count(folder: &Path) -> anyhow::Result<DeadLetters> {
     })
 }
 
-/// The numbers of records, joined where they touch.
-fn ranges(records: Vec<&Record>) -> Vec<Range> {
-    let mut sorted: Vec<&RangeInclusive<u64>> =
-        records.iter().map(|record| &record.range).collect();
+fn record_ranges(records: Vec<&Record>) -> Vec<Range> {
+    ranges(records.into_iter().map(|record| &record.range).collect())
+}
+
+/// Numbers in order, joined where they touch.
+fn ranges(mut sorted: Vec<&RangeInclusive<u64>>) -> Vec<Range> {
     sorted.sort_by_key(|range| *range.start());
     let mut joined: Vec<Range> = Vec::new();
     for range in sorted {

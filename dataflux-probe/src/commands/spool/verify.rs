@@ -5,7 +5,7 @@ use std::{io::Write, path::Path};
 use serde::Serialize;
 
 use super::{Source, files, line, problems};
-use crate::pipeline::spool::reading::{File, Kind, Reader};
+use crate::pipeline::spool::reading::{self, File, Kind, Reader};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -60,6 +60,14 @@ fn verify(output: &str, folder: &Path, kind: Kind, out: &mut impl Write) -> anyh
         let before = damage.len();
         damage.extend(damaged_records(file, &mut reader));
         records += (file.records.len() - (damage.len() - before)) as u64;
+    }
+    let journal = (kind == Kind::Envelopes).then(|| reading::journal(folder));
+    if let Some(problem) = journal.and_then(|journal| journal.problem) {
+        damage.push(Damage {
+            file: "journal",
+            problem,
+            record: None,
+        });
     }
     let intact = damage.is_empty();
     let report = Report {

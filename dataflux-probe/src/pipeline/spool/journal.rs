@@ -35,7 +35,7 @@ pub(super) struct Found {
     /// What is wrong with it.
     pub(super) damage: Option<String>,
     /// Of the newest file; 0 if there is none.
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 /// The journal, open for writing.

@@ -14,9 +14,11 @@ use std::{
 
 use super::{
     codec::Codec,
+    journal,
+    ledger::Ledger,
     segment::{self, OpenError, Place, ReadError, ScanEnd, Segment},
 };
-use crate::model::{Cause, Envelope, WallTime};
+use crate::model::{Cause, Envelope, Gap, Previous, WallTime};
 
 pub(crate) use segment::Kind;
 
@@ -79,6 +81,38 @@ pub(crate) struct Reader {
     kind: Kind,
     codec: Codec,
     buffer: Vec<u8>,
+}
+
+/// What has become of the records that were handed over.
+pub(crate) struct Journal {
+    /// Whether there is one.
+    pub(crate) is_there: bool,
+    /// What is wrong with it.
+    pub(crate) problem: Option<String>,
+    /// What it knows of each stream, in the order of their births.
+    pub(crate) accounts: Vec<Account>,
+}
+
+/// What the journal knows of a stream.
+pub(crate) struct Account {
+    /// The stream's id.
+    pub(crate) stream: Arc<str>,
+    /// Numbers that are delivered or lost, lowest first.
+    pub(crate) done: Vec<RangeInclusive<u64>>,
+    /// Records that were handed over and are neither, with what each of them announces.
+    pub(crate) handed_over: Vec<HandedOver>,
+    /// Numbers that are lost, which no record that was handed over says.
+    pub(crate) gaps: Vec<Gap>,
+}
+
+/// A record that was handed over.
+pub(crate) struct HandedOver {
+    /// Its numbers.
+    pub(crate) range: RangeInclusive<u64>,
+    /// Losses before it.
+    pub(crate) gaps: Vec<Gap>,
+    /// The stream before its own.
+    pub(crate) previous: Option<Previous>,
 }
 
 /// A torn tail may be a record that is being written: so often it is looked at again,
@@ -218,16 +252,83 @@ impl Reader {
     }
 }
 
+/// The journal of a folder. Read it after the files: what is delivered in between counts as that.
+pub(crate) fn journal(folder: &Path) -> Journal {
+    let read = || journal::read(folder, "");
+    let mut found = read();
+    // As with files, an entry may be half written.
+    for _ in 1..LOOKS {
+        if found.damage.is_none() {
+            break;
+        }
+        thread::sleep(BETWEEN_LOOKS);
+        found = read();
+    }
+    Journal {
+        is_there: found.generation > 0 || found.damage.is_some(),
+        problem: found.damage,
+        accounts: accounts(found.ledger),
+    }
+}
+
+fn accounts(ledger: Ledger) -> Vec<Account> {
+    let account = |account: super::ledger::Account| Account {
+        stream: account.id,
+        done: account.done.iter().collect(),
+        handed_over: account
+            .handed
+            .into_iter()
+            .map(|handed| HandedOver {
+                range: handed.range,
+                gaps: handed.gaps,
+                previous: handed.previous,
+            })
+            .collect(),
+        gaps: account.gaps,
+    };
+    ledger.accounts.into_iter().map(account).collect()
+}
+
+impl Journal {
+    /// What is known of this stream.
+    pub(crate) fn account(&self, stream: &str) -> Option<&Account> {
+        self.accounts
+            .iter()
+            .find(|account| &*account.stream == stream)
+    }
+
+    fn is_done(&self, record: &Record) -> bool {
+        let within = |done: &RangeInclusive<u64>| {
+            done.contains(record.range.start()) && done.contains(record.range.end())
+        };
+        self.account(&record.stream)
+            .is_some_and(|account| account.done.iter().any(within))
+    }
+
+    /// What is known of a record that was handed over.
+    pub(crate) fn handed_over(&self, record: &Record) -> Option<&HandedOver> {
+        let account = self.account(&record.stream)?;
+        account
+            .handed_over
+            .iter()
+            .find(|handed| handed.range == record.range)
+    }
+}
+
 /// What is still to be delivered of these files of a folder, by stream and number. Where records have numbers in common, as
 /// after a crash within a merge, the widest counts, and of copies the last one.
-pub(crate) fn pending(files: &[File]) -> Vec<(&File, &Record)> {
+pub(crate) fn pending<'a>(files: &'a [File], journal: &Journal) -> Vec<(&'a File, &'a Record)> {
     let all = files
         .iter()
         .enumerate()
         .flat_map(|(place, file)| file.records.iter().map(move |record| (place, record)));
-    let mut pending: Vec<_> = all.collect();
-    // Streams in the order in which they appear on the disk, which is that of their births.
+    let mut pending: Vec<_> = all.filter(|(_, record)| !journal.is_done(record)).collect();
+    // Streams in the order of their births, or without a journal in that of the disk.
     let mut births: BTreeMap<&str, usize> = BTreeMap::new();
+    for account in &journal.accounts {
+        let next = births.len();
+        births.entry(&account.stream).or_insert(next);
+    }
     for (_, record) in &pending {
         let next = births.len();
         births.entry(&record.stream).or_insert(next);

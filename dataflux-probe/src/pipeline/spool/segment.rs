@@ -10,7 +10,7 @@ use std::{
     io::{self, ErrorKind},
     ops::RangeInclusive,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -99,7 +99,6 @@ pub(super) enum ReadError {
 #[derive(Debug)]
 pub(super) struct Segment {
     file: File,
-    path: PathBuf,
     output: String,
     /// Where records begin.
     start: u64,
@@ -126,7 +125,6 @@ impl Segment {
         let start = header.len() as u64;
         Ok(Self {
             file,
-            path: path.to_owned(),
             output: output.to_owned(),
             start,
             length: start,
@@ -159,7 +157,6 @@ impl Segment {
         }
         let mut segment = Self {
             file,
-            path: path.to_owned(),
             output: String::new(),
             start: 0,
             length: metadata.len(),
@@ -282,11 +279,6 @@ impl Segment {
     /// Whether no record was written yet.
     pub(super) fn is_empty(&self) -> bool {
         self.length == self.start
-    }
-
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Whether the file still has a name: nobody finds what is written to one that was deleted.

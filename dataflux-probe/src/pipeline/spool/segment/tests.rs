@@ -1,6 +1,10 @@
 //! Records survive whatever happens to the bytes around them.
 
-use std::{fs, sync::atomic::AtomicBool, sync::atomic::Ordering};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
