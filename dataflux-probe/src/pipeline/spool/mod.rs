@@ -15,6 +15,8 @@ mod index;
 mod room;
 mod recovery;
 pub(super) mod worker;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::VecDeque, io, ops::RangeInclusive, path::PathBuf, sync::Arc};
 

@@ -1,8 +1,9 @@
 //! Makes room in a full spool: old windows merge, or the oldest or the newest records go.
 //!
 //! A merged record is written before its parts are given up, and what is needed of a sparse segment before the segment is.
-//! Live records take at most [`MOST_LIVE`] eighths of the room, so that a segment can always be found whose copy wins
-//! a quarter of it: per byte accepted at most one byte is merged and, at worst, three are copied for each byte won.
+//! Live records take at most [`MOST_LIVE`] eighths of the room, so that a segment can always be found of which three
+//! eighths are won by copying the rest. A byte accepted is written once; about one more is a merged record's; and for each
+//! of these two at most five thirds are copied: in all less than six times, and less than twice while nothing is full.
 
 use std::io;
 
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// Of the room, in eighths, what live records may take.
-const MOST_LIVE: u64 = 6;
+const MOST_LIVE: u64 = 5;
 
 impl Spool {
     /// Whether a record may not come in: it is to be dropped, or nothing that is held may merge or go.
