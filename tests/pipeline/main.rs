@@ -9,4 +9,5 @@ mod restart;
 mod rolling;
 mod roots;
 mod shutdown;
+mod spool_command;
 mod tidy;
