@@ -1,13 +1,18 @@
 //! Delivers what an output has accepted: formats, hands over, repeats, splits.
 
+mod record;
+#[cfg(test)]
+mod tests;
+mod window;
+
 use std::{
     collections::{HashMap, VecDeque},
     future::pending,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::anyhow;
 use bytes::Bytes;
 use tokio::{
     sync::watch,
@@ -27,12 +32,8 @@ use crate::{
     loggers::{Logger, Payload, SendError},
     model::{Cause, Numbered, Part},
 };
-
-/// Payloads in flight when nothing has been acknowledged for [`SILENCE`]: what was handed over can't be merged any more.
-const FEW: usize = 4;
-
-/// See [`FEW`].
-const SILENCE: Duration = Duration::from_secs(1);
+use record::{Fate, Record};
+use window::{SILENCE, Window};
 
 /// A logger has at least this long to close.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -55,10 +56,7 @@ pub(super) struct Delivery {
     records: HashMap<Ticket, Record>,
     /// Pieces of records that are handed over, in order.
     outbox: VecDeque<(Ticket, Numbered)>,
-    /// Whether something was acknowledged since the last failure.
-    proven: bool,
-    /// When the last payload was acknowledged, or handed over while there was none in flight.
-    progress: Instant,
+    window: Window,
     /// A failure, until everything in flight has settled.
     failed: bool,
     /// Nothing is handed over before.
@@ -81,20 +79,6 @@ enum Place {
     Gone,
 }
 
-/// What has become of a record that was handed over.
-struct Record {
-    whole: Numbered,
-    /// How it has to be cut. Stays the same for all repeats, or parts of different cuts could be taken for one set.
-    parts: Option<Vec<Numbered>>,
-    /// Pieces that have not settled.
-    pending: usize,
-    again: bool,
-    /// How large its pieces may be, when one was too large.
-    too_large: Option<usize>,
-    /// Why it is lost, for the consumer and for people.
-    lost: Option<(Cause, String)>,
-}
-
 impl Delivery {
     pub(super) fn new(output: super::Output, inbox: Arc<Inbox>, clock: Clock) -> Self {
         Self {
@@ -113,8 +97,7 @@ impl Delivery {
             flight_bytes: 0,
             records: HashMap::new(),
             outbox: VecDeque::new(),
-            proven: false,
-            progress: Instant::now(),
+            window: Window::new(),
             failed: false,
             retry_at: None,
             backoff: Backoff::default(),
@@ -161,9 +144,10 @@ impl Delivery {
 
     /// Whether there is nothing more to be done. What outlives the process need not be tried while nothing gets through.
     fn is_over(&self, deadline: Instant) -> bool {
+        let silent = !self.flight.is_empty() && self.window.silence() > SILENCE;
         self.inbox.left() == 0
             || Instant::now() >= deadline
-            || self.inbox.is_durable() && (self.outage || self.progress.elapsed() > SILENCE)
+            || self.inbox.is_durable() && (self.outage || silent)
     }
 
     /// Hands one payload over, if one may go now.
@@ -172,14 +156,16 @@ impl Delivery {
             return false;
         };
         let limits = logger.limits();
-        let full = !self.flight.is_empty() && self.flight_bytes >= limits.in_flight_bytes;
-        if self.retry_at.is_some() || full || self.flight.len() >= self.room(limits.in_flight) {
+        let in_flight = self.flight.len();
+        let full = in_flight > 0 && self.flight_bytes >= limits.in_flight_bytes;
+        if self.retry_at.is_some() || full || !self.window.has_room(in_flight, limits.in_flight) {
             return false;
         }
         if self.outbox.is_empty() {
             self.take_next();
         }
         let Some((ticket, piece)) = self.outbox.pop_front() else {
+            self.window.idle(in_flight);
             return false;
         };
         match split::format(&*self.formatter, &piece, (self.clock)().wall) {
@@ -198,35 +184,13 @@ impl Delivery {
         true
     }
 
-    /// How many payloads may be in flight. After a failure it is one, so nothing follows before all in flight have settled.
-    fn room(&self, limit: usize) -> usize {
-        if !self.proven {
-            1
-        } else if !self.flight.is_empty() && self.progress.elapsed() > SILENCE {
-            limit.min(FEW)
-        } else {
-            limit.max(1)
-        }
-    }
-
     /// Puts the next record's pieces into the outbox.
     fn take_next(&mut self) {
         let Some((ticket, whole)) = self.inbox.next() else {
             return;
         };
-        let record = self.records.entry(ticket).or_insert_with(|| Record {
-            whole,
-            parts: None,
-            pending: 0,
-            again: false,
-            too_large: None,
-            lost: None,
-        });
-        let pieces = match &record.parts {
-            Some(parts) => parts.as_slice(),
-            None => std::slice::from_ref(&record.whole),
-        };
-        (record.pending, record.again, record.too_large) = (pieces.len(), false, None);
+        let record = self.records.entry(ticket);
+        let pieces = record.or_insert_with(|| Record::new(whole)).begin();
         self.outbox
             .extend(pieces.iter().map(|piece| (ticket, piece.clone())));
     }
@@ -253,9 +217,7 @@ impl Delivery {
         };
         match without_panic(|| Ok(logger.send(payload))) {
             Ok(acknowledgement) => {
-                if self.flight.is_empty() {
-                    self.progress = Instant::now();
-                }
+                self.window.handed_over(self.flight.len());
                 let id = self.flight.spawn(acknowledgement).id();
                 self.payloads.insert(id, (ticket, size));
                 self.flight_bytes += size;
@@ -296,7 +258,6 @@ impl Delivery {
                 self.conclude(ticket, |record| record.too_large = Some(size / 2));
             }
             Err(SendError::Reject(error)) => {
-                self.refuse(&error);
                 let reason = format!("{error:#}");
                 self.conclude(ticket, |record| {
                     record.lost = Some((Cause::Rejected, reason));
@@ -307,63 +268,44 @@ impl Delivery {
     }
 
     fn unformattable(&mut self, ticket: Ticket, error: &anyhow::Error) {
-        self.refuse(error);
         let reason = format!("{error:#}");
         self.conclude(ticket, |record| {
             record.lost = Some((Cause::Unformattable, reason));
         });
     }
 
-    /// One piece of a record has settled, as `note` says. With the last one, it is decided what becomes of the record.
+    /// One piece of a record has settled, as `note` says.
     fn conclude(&mut self, ticket: Ticket, note: impl FnOnce(&mut Record)) {
         let Some(record) = self.records.get_mut(&ticket) else {
             return;
         };
         note(record);
-        record.pending -= 1;
-        if record.pending > 0 {
-            return;
-        }
-        let mut refused = None;
-        if let (None, Some(limit)) = (&record.lost, record.too_large) {
-            let cut = split::parts(&*self.formatter, &record.whole, limit);
-            let lost = match cut {
-                Ok(Some(parts)) => {
-                    record.parts = Some(parts);
-                    None
-                }
-                Ok(None) => Some((Cause::Rejected, anyhow!("a single series is too large"))),
-                Err(error) => Some((Cause::Unformattable, error)),
-            };
-            if let Some((cause, error)) = lost {
-                record.lost = Some((cause, format!("{error:#}")));
-                refused = Some(error);
+        match record.settled(&*self.formatter) {
+            None => {}
+            Some(Fate::Again) => self.inbox.again(ticket),
+            Some(Fate::Delivered) => {
+                self.records.remove(&ticket);
+                self.inbox.delivered(ticket);
             }
-        }
-        let again = record.again || record.too_large.is_some();
-        let lost = record.lost.take();
-        if let Some(error) = refused {
-            self.refuse(&error);
-        }
-        if let Some((cause, reason)) = lost {
-            self.records.remove(&ticket);
-            self.inbox.lose(ticket, cause, &reason);
-        } else if again {
-            self.inbox.again(ticket);
-        } else {
-            self.records.remove(&ticket);
-            self.inbox.delivered(ticket);
+            Some(Fate::Lost(cause, reason)) => {
+                self.records.remove(&ticket);
+                self.refuse(&reason);
+                self.inbox.lose(ticket, cause, &reason);
+            }
         }
     }
 
     fn acknowledged(&mut self, size: usize) {
         self.inbox.counters.delivered.add(1);
         self.inbox.counters.delivered_bytes.add(size as u64);
-        self.progress = Instant::now();
         self.refusing = false;
+        let limit = match &self.logger {
+            Place::Open(logger) => logger.limits().in_flight,
+            _ => 1,
+        };
         // While a failure settles, what was handed over before it proves nothing.
+        self.window.acknowledged(!self.failed, limit);
         if !self.failed {
-            self.proven = true;
             self.backoff.reset();
             if std::mem::take(&mut self.outage) {
                 tracing::info!(output = self.name, "delivers again");
@@ -374,7 +316,7 @@ impl Delivery {
     /// Nothing more is handed over until everything in flight has settled, and then not for a while.
     fn fail(&mut self, error: &anyhow::Error) {
         self.failed = true;
-        self.proven = false;
+        self.window.failed();
         if !std::mem::replace(&mut self.outage, true) {
             tracing::warn!(
                 output = self.name,
@@ -393,9 +335,9 @@ impl Delivery {
     }
 
     /// Says once that records are lost, until one is delivered.
-    fn refuse(&mut self, error: &anyhow::Error) {
+    fn refuse(&mut self, reason: &str) {
         if !std::mem::replace(&mut self.refusing, true) {
-            tracing::warn!(output = self.name, "loses envelopes: {error:#}");
+            tracing::warn!(output = self.name, "loses envelopes: {reason}");
         }
     }
 
@@ -430,23 +372,38 @@ impl Delivery {
         };
     }
 
+    /// Closes the logger. What is acknowledged while it does still counts.
     async fn close(mut self, deadline: Option<Instant>) {
+        let soon = Instant::now() + CLOSING;
+        let until = deadline.map_or(soon, |deadline| deadline.max(soon));
+        let closed = match &mut self.logger {
+            Place::Open(logger) => Some(logger.close()),
+            _ => None,
+        };
+        if let Some(closed) = closed {
+            let mut closed = pin!(timeout_at(until, closed));
+            let closed = loop {
+                tokio::select! {
+                    biased;
+                    Some(settled) = self.flight.join_next_with_id() => self.settle(settled),
+                    closed = &mut closed => break closed,
+                }
+            };
+            match closed {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(output = self.name, "cannot close: {error:#}"),
+                Err(_) => tracing::warn!(output = self.name, "did not close in time"),
+            }
+        }
+        while let Some(settled) = self.flight.try_join_next_with_id() {
+            self.settle(settled);
+        }
         self.flight.abort_all();
         let left = self.inbox.left();
         if left > 0 && self.inbox.is_durable() {
             tracing::info!(output = self.name, "{left} envelopes stay in the spool");
         } else if left > 0 {
             tracing::warn!(output = self.name, "{left} envelopes are not delivered");
-        }
-        let Place::Open(logger) = &mut self.logger else {
-            return;
-        };
-        let soon = Instant::now() + CLOSING;
-        let until = deadline.map_or(soon, |deadline| deadline.max(soon));
-        match timeout_at(until, logger.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(output = self.name, "cannot close: {error:#}"),
-            Err(_) => tracing::warn!(output = self.name, "did not close in time"),
         }
     }
 
@@ -469,6 +426,3 @@ async fn until(time: Option<Instant>) {
         None => pending().await,
     }
 }
-
-#[cfg(test)]
-mod tests;
