@@ -14,10 +14,12 @@ mod tests;
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::{Acknowledgement, Limits, Logger, Payload, SendError};
-use crate::plugin::{Context, Needs, Plugin};
+use crate::{
+    metadata::host,
+    plugin::{Context, Needs, Plugin, Roots},
+};
 use client::Client;
 use config::Settings;
-use routing::Message;
 
 pub(super) static PLUGIN: Plugin<dyn Logger> = Plugin {
     name: "kafka",
@@ -57,6 +59,9 @@ security = "plaintext"      # "ssl", "sasl_plaintext" or "sasl_ssl"; default: "p
 struct Kafka {
     settings: Arc<Settings>,
     client: Client,
+    roots: Roots,
+    /// The host's name, for envelopes whose header does not say it.
+    host: Option<String>,
 }
 
 impl Kafka {
@@ -68,6 +73,8 @@ impl Kafka {
                 context.counters.kafka(&context.output),
             ),
             settings,
+            roots: context.roots.clone(),
+            host: None,
         }
     }
 }
@@ -75,14 +82,16 @@ impl Kafka {
 impl Logger for Kafka {
     /// Connects nowhere: librdkafka's threads begin with the first payload, without privileges that were given up before.
     fn open(&mut self) -> Result<(), SendError> {
+        self.host = host::name(&self.roots.proc, &self.roots.root);
         let secrets = self.settings.security.read().map_err(SendError::Retry)?;
         self.settings.client(&secrets).map_err(SendError::Retry)?;
         Ok(())
     }
 
     fn send(&mut self, payload: Payload) -> Acknowledgement {
+        let host = self.host.as_deref();
         self.client
-            .send(Message::new(&self.settings.routing, payload))
+            .send(self.settings.routing.message(payload, host))
     }
 
     fn limits(&self) -> Limits {

@@ -69,7 +69,7 @@ impl MetadataReader for Host {
 
 /// The name that the kernel has for the host. `/proc` shows each process the name of its own UTS namespace: where the probe
 /// is in another one than process 1, the name is the one that the host is configured to have.
-fn name(proc: &Path, root: &Path) -> Option<String> {
+pub(crate) fn name(proc: &Path, root: &Path) -> Option<String> {
     let running = first_line(&proc.join("sys/kernel/hostname"));
     if shares_names(proc) {
         return running;

@@ -2,7 +2,7 @@
 
 mod addresses;
 mod agent;
-mod host;
+pub(crate) mod host;
 mod labels;
 mod os;
 mod processor;

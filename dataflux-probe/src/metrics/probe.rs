@@ -1,5 +1,7 @@
 //! `probe`: what the probe itself costs, and whether its readers and outputs keep up.
 
+mod kafka;
+
 use std::{process, sync::Arc};
 
 use serde::Deserialize;
@@ -42,6 +44,21 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &OUTPUT_QUEUE_BYTES,
         &OUTPUT_QUEUE_ENVELOPES,
         &OUTPUT_IN_FLIGHT,
+        &kafka::ACKNOWLEDGE_TIME,
+        &kafka::PRODUCERS,
+        &kafka::MESSAGES,
+        &kafka::MESSAGE_BYTES,
+        &kafka::REQUESTS,
+        &kafka::REQUEST_BYTES,
+        &kafka::RETRIES,
+        &kafka::ERRORS,
+        &kafka::CONNECTS,
+        &kafka::DISCONNECTS,
+        &kafka::QUEUE_MESSAGES,
+        &kafka::QUEUE_BYTES,
+        &kafka::BROKER_UP,
+        &kafka::BROKER_LATENCY,
+        &kafka::BROKER_THROTTLE,
     ],
     build: |section, context| {
         let Config {} = section.parse()?;
@@ -267,6 +284,9 @@ impl MetricReader for Probe {
         }
         for (name, output) in counters.outputs() {
             push_output(out, &name, &output);
+        }
+        for (name, kafka) in counters.kafkas() {
+            kafka::push(out, &name, &kafka);
         }
         Ok(())
     }

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
-use crate::{config::Section, loggers::Payload, model::Metadata};
+use crate::{
+    config::Section,
+    loggers::Payload,
+    model::{Metadata, SCHEMA},
+};
 
 /// Kafka's own bound of a topic's name.
 const LONGEST_TOPIC: usize = 249;
@@ -67,13 +71,24 @@ impl Routing {
         Ok(Self { topic: pieces, key })
     }
 
+    /// A payload as a record. `own` is the host's name where the envelope's header does not say it.
+    pub(super) fn message(&self, payload: Payload, own: Option<&str>) -> Message {
+        let host = host(&payload.metadata).or(own);
+        Message {
+            topic: self.topic(&payload, host),
+            key: self.key(&payload, host),
+            headers: headers(&payload),
+            bytes: payload.bytes,
+        }
+    }
+
     /// Values stand in a topic's name with `_` for what Kafka does not allow there, and `unknown` for what is not there.
-    fn topic(&self, payload: &Payload) -> String {
+    fn topic(&self, payload: &Payload, host: Option<&str>) -> String {
         let mut topic = String::new();
         for piece in &self.topic {
             let value = match piece {
                 Piece::Text(text) => Some(&**text),
-                Piece::Host => host(&payload.metadata),
+                Piece::Host => host,
                 Piece::Label(name) => label(&payload.metadata, name),
                 Piece::Reader => payload.readers.first().copied(),
             };
@@ -87,10 +102,10 @@ impl Routing {
         topic
     }
 
-    fn key(&self, payload: &Payload) -> Option<String> {
+    fn key(&self, payload: &Payload, host: Option<&str>) -> Option<String> {
         let value = match &self.key {
             Key::None => None,
-            Key::Host => host(&payload.metadata),
+            Key::Host => host,
             Key::Label(name) => label(&payload.metadata, name),
         };
         value.map(str::to_owned)
@@ -148,36 +163,26 @@ fn label<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a str> {
     metadata.sections.get("labels")?.get(name)?.as_str()
 }
 
-impl Message {
-    pub(super) fn new(routing: &Routing, payload: Payload) -> Self {
-        let numbers = [
-            ("first", *payload.range.start()),
-            ("last", *payload.range.end()),
-            ("part", payload.part.part.into()),
-            ("parts", payload.part.parts.into()),
-        ];
-        let mut headers = OwnedHeaders::new_with_capacity(7);
-        for (key, value) in [
-            ("schema", crate::model::SCHEMA),
-            ("stream", &*payload.stream.id),
-            ("content-type", payload.content_type),
-        ] {
-            headers = headers.insert(Header {
-                key,
-                value: Some(value),
-            });
-        }
-        for (key, value) in numbers {
-            headers = headers.insert(Header {
-                key,
-                value: Some(&value.to_string()),
-            });
-        }
-        Self {
-            topic: routing.topic(&payload),
-            key: routing.key(&payload),
-            headers,
-            bytes: payload.bytes,
-        }
+fn headers(payload: &Payload) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new_with_capacity(7);
+    let texts = [
+        ("schema", SCHEMA),
+        ("stream", &*payload.stream.id),
+        ("content-type", payload.content_type),
+    ];
+    for (key, value) in texts {
+        let value = Some(value);
+        headers = headers.insert(Header { key, value });
     }
+    let numbers = [
+        ("first", *payload.range.start()),
+        ("last", *payload.range.end()),
+        ("part", payload.part.part.into()),
+        ("parts", payload.part.parts.into()),
+    ];
+    for (key, value) in numbers {
+        let value = Some(&value.to_string());
+        headers = headers.insert(Header { key, value });
+    }
+    headers
 }
