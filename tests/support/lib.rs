@@ -2,4 +2,5 @@
 
 pub mod probe;
 pub mod sequence;
+pub mod sums;
 pub mod workspace;

@@ -1,7 +1,7 @@
 //! Runs the real binary with a configuration in a folder of its own.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
@@ -11,8 +11,9 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::workspace;
 
 /// How long anything may take before a test calls it hung.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,31 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// It cannot be built.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let test = env::current_exe().expect("a running test has a path");
-        let release = test.components().any(|part| part.as_os_str() == "release");
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
-        // The whole workspace, so that the features of shared crates are those of the test's own build.
-        command
-            .args([
-                "build",
-                "--workspace",
-                "--bin",
-                "dataflux-probe",
-                "--message-format=json",
-            ])
-            .args(release.then_some("--release"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"));
-        let output = command.output().expect("cargo runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "cargo build: {said}");
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-            .expect("cargo names the program it built")
-    })
+    BINARY.get_or_init(|| workspace::build("dataflux-probe"))
 }
 
 /// Runs the probe to its end.
@@ -67,6 +44,8 @@ pub fn run(arguments: &[&str]) -> Output {
 pub struct Probe {
     folder: TempDir,
     child: Option<Child>,
+    /// A program and arguments that become the probe; empty for none.
+    under: Vec<String>,
 }
 
 /// How a probe ended.
@@ -102,7 +81,13 @@ impl Probe {
         Self {
             folder,
             child: None,
+            under: Vec::new(),
         }
+    }
+
+    /// From now on it starts through a program that gets the probe's own command as its last arguments and becomes it.
+    pub fn start_under(&mut self, words: &[&str]) {
+        self.under = words.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Starts it, again after an end, with the same folder and configuration.
@@ -123,7 +108,15 @@ impl Probe {
             .append(true)
             .open(self.path("diagnostics"))
             .expect("the folder is writable");
-        let mut child = Command::new(binary())
+        let mut command = match self.under.split_first() {
+            None => Command::new(binary()),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
+                command
+            }
+        };
+        let mut child = command
             .arg("--config")
             .arg(self.path("probe.toml"))
             .env_remove("RUST_LOG")

@@ -76,7 +76,7 @@ impl Stream {
     }
 }
 
-/// Accounts for every number of every stream, by the stream's id.
+/// Accounts for every number of every stream, by the stream's id, with what `previous` says of streams before, and before those.
 ///
 /// # Errors
 /// A number from 1 to the highest is neither covered nor named by a gap, two ranges overlap, or two neighbours do not meet
@@ -84,8 +84,15 @@ impl Stream {
 pub fn account(envelopes: &[Value]) -> Result<BTreeMap<String, Stream>, String> {
     let mut received: BTreeMap<&str, Received> = BTreeMap::new();
     for envelope in envelopes {
-        let id = envelope["stream"]["id"].as_str().ok_or("no stream.id")?;
-        received.entry(id).or_default().add(envelope)?;
+        let stream = &envelope["stream"];
+        received.entry(id(stream)?).or_default().add(envelope)?;
+        let mut before = stream.get("previous");
+        while let Some(previous) = before {
+            let known = received.entry(id(previous)?).or_default();
+            known.last = known.last.max(number(previous, "last")?);
+            known.lose(previous)?;
+            before = previous.get("previous");
+        }
     }
     received
         .into_iter()
@@ -96,6 +103,18 @@ pub fn account(envelopes: &[Value]) -> Result<BTreeMap<String, Stream>, String> 
             Ok((id.to_owned(), stream))
         })
         .collect()
+}
+
+fn id(stream: &Value) -> Result<&str, String> {
+    stream["id"]
+        .as_str()
+        .ok_or_else(|| format!("no id in {stream}"))
+}
+
+fn number(object: &Value, name: &str) -> Result<u64, String> {
+    object[name]
+        .as_u64()
+        .ok_or_else(|| format!("no number {name} in {object}"))
 }
 
 /// As [`account`], for envelopes of one stream.
@@ -114,28 +133,30 @@ type Times = (String, String);
 
 #[derive(Default)]
 struct Received {
-    /// The parts that came of each range, how many there are, and its window.
-    ranges: BTreeMap<(u64, u64), (BTreeSet<u64>, u64, Times)>,
+    /// The parts that came of each range and way of cutting it: first, last, parts.
+    parts: BTreeMap<(u64, u64, u64), BTreeSet<u64>>,
+    /// The windows of ranges.
+    times: BTreeMap<(u64, u64), Times>,
     gaps: Vec<(u64, u64, String)>,
+    /// The highest number that a later stream knows of.
+    last: u64,
 }
 
 impl Received {
     fn add(&mut self, envelope: &Value) -> Result<(), String> {
         let stream = &envelope["stream"];
-        let number = |object: &Value, name: &str| {
-            object[name]
-                .as_u64()
-                .ok_or_else(|| format!("no number {name} in {object}"))
-        };
         let text = |name: &str| envelope[name].as_str().unwrap_or_default().to_owned();
-        let range = (number(stream, "first")?, number(stream, "last")?);
-        let times = (text("start_time"), text("stop_time"));
-        let parts = number(stream, "parts")?;
-        let known = self
-            .ranges
-            .entry(range)
-            .or_insert((BTreeSet::new(), parts, times));
-        known.0.insert(number(stream, "part")?);
+        let (first, last) = (number(stream, "first")?, number(stream, "last")?);
+        self.times
+            .insert((first, last), (text("start_time"), text("stop_time")));
+        self.parts
+            .entry((first, last, number(stream, "parts")?))
+            .or_default()
+            .insert(number(stream, "part")?);
+        self.lose(stream)
+    }
+
+    fn lose(&mut self, stream: &Value) -> Result<(), String> {
         for gap in stream["gaps"].as_array().ok_or("no gaps")? {
             let cause = gap["cause"].as_str().ok_or("a gap without a cause")?;
             self.gaps.push((
@@ -147,13 +168,16 @@ impl Received {
         Ok(())
     }
 
-    fn account(self) -> Result<Stream, String> {
-        let complete = self
-            .ranges
+    fn account(mut self) -> Result<Stream, String> {
+        let whole: BTreeSet<_> = self
+            .parts
             .into_iter()
-            .filter(|(_, (came, parts, _))| came.len() as u64 == *parts);
-        let complete: Vec<_> = complete
-            .map(|(range, (_, _, times))| (range, times))
+            .filter(|((_, _, parts), came)| came.len() as u64 == *parts)
+            .map(|((first, last, _), _)| (first, last))
+            .collect();
+        let complete: Vec<_> = whole
+            .into_iter()
+            .map(|range| (range, self.times.remove(&range).unwrap_or_default()))
             .collect();
         for pair in complete.windows(2) {
             let [(a, (_, a_stop)), (b, (b_start, _))] = pair else {
@@ -181,12 +205,10 @@ impl Received {
                 .collect(),
             causes: self.gaps.into_iter().map(|(_, _, cause)| cause).collect(),
         };
-        match (1..=stream.last())
-            .find(|number| !covered.contains(number) && !stream.lost.contains(number))
-        {
+        let last = stream.last().max(self.last);
+        match (1..=last).find(|number| !covered.contains(number) && !stream.lost.contains(number)) {
             Some(number) => Err(format!(
-                "{number} of {} is neither covered nor in a gap",
-                stream.last()
+                "{number} of {last} is neither covered nor in a gap"
             )),
             None => Ok(stream),
         }
@@ -244,6 +266,31 @@ mod tests {
     fn half_of_a_split_envelope_covers_nothing() {
         let half = [envelope(1, 1, 1, 2, &[]), envelope(2, 2, 1, 1, &[])];
         assert!(error(&half).contains("1 of 2"));
+    }
+
+    #[test]
+    fn what_a_later_stream_knows_of_earlier_ones_counts() {
+        let later = |last: u64, gaps: Value| {
+            let mut later = envelope(1, 1, 1, 1, &[]);
+            later["stream"]["id"] = json!("b-1");
+            let before = json!({"id": "0-1", "last": 1, "gaps": [{"first": 1, "last": 1, "cause": "damaged"}]});
+            later["stream"]["previous"] =
+                json!({"id": "a-1", "last": last, "gaps": gaps, "previous": before});
+            later
+        };
+        let told = json!([{"first": 2, "last": 3, "cause": "stopped"}]);
+        let streams = account(&[envelope(1, 1, 1, 1, &[]), later(3, told)]).unwrap();
+        assert_eq!(streams["a-1"].lost, [2, 3].into());
+        assert_eq!(streams["0-1"].lost, [1].into());
+        let silent = [envelope(1, 1, 1, 1, &[]), later(2, json!([]))];
+        assert!(error(&silent).contains("a-1: 2 of 2"));
+    }
+
+    #[test]
+    fn a_repeat_may_be_cut_differently() {
+        let parts =
+            [(1, 2), (1, 3), (2, 3), (3, 3)].map(|(part, parts)| envelope(1, 1, part, parts, &[]));
+        assert_eq!(one_stream(&parts).ranges, [1..=1]);
     }
 
     #[test]

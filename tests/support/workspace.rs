@@ -1,9 +1,12 @@
 //! Where the sources are, for tests that read them.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
+
+use serde_json::Value;
 
 /// The top of the workspace.
 #[must_use]
@@ -11,6 +14,32 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the tests are a folder of the workspace")
+}
+
+/// Builds one of the workspace's programs with the profile of the test that asks, and says where it is.
+///
+/// # Panics
+/// It cannot be built.
+#[must_use]
+pub fn build(program: &str) -> PathBuf {
+    let test = env::current_exe().expect("a running test has a path");
+    let release = test.components().any(|part| part.as_os_str() == "release");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    // The whole workspace, so that the features of shared crates are those of the test's own build.
+    command
+        .args(["build", "--workspace", "--message-format=json", "--bin"])
+        .arg(program)
+        .args(release.then_some("--release"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo build: {said}");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the program it built")
 }
 
 /// Every Rust source file under a folder, built ones left out.

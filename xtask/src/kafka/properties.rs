@@ -86,6 +86,9 @@ pub(super) fn server(cluster: &Cluster, node: &Node) -> String {
     set("transaction.state.log.replication.factor", &nodes);
     set("transaction.state.log.min.isr", &1);
     set("group.initial.rebalance.delay.ms", &0);
+    // A broker that was killed comes back soon.
+    set("broker.session.timeout.ms", &3000);
+    set("broker.heartbeat.interval.ms", &500);
     // Whoever comes in without a name may do everything; named users what no rule forbids.
     set(
         "authorizer.class.name",

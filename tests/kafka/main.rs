@@ -1,0 +1,11 @@
+//! The probe against a real Kafka, read by consumers that are not ours. `cargo xtask soak` runs the long ones.
+
+mod cluster;
+mod consume;
+mod delivery;
+mod disk;
+mod faults;
+mod kills;
+mod proxy;
+mod security;
+mod soak;

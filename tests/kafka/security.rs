@@ -1,0 +1,139 @@
+//! Every way to prove who the probe is, and what comes of a wrong password.
+
+use std::fs;
+
+use dataflux_tests::{
+    probe::{Probe, until},
+    sequence::one_stream,
+};
+
+use super::{
+    cluster::{Cluster, until_there_are},
+    consume,
+    delivery::list,
+};
+
+/// Protocol of the listener, its name in `cluster.json`, and the other keys of the logger.
+const WAYS: [(&str, &str); 7] = [
+    (
+        "ssl",
+        "tls.ca_file = 'CA'\ntls.certificate_file = 'CLIENT'\ntls.key_file = 'ENCRYPTED'\ntls.key_password_file = 'DIR/key_password'",
+    ),
+    ("sasl_plaintext", "sasl.mechanism = 'PLAIN'\nPASSWORD"),
+    (
+        "sasl_plaintext",
+        "sasl.mechanism = 'SCRAM-SHA-256'\nPASSWORD",
+    ),
+    (
+        "sasl_ssl",
+        "tls.ca_file = 'CA'\nsasl.mechanism = 'PLAIN'\nPASSWORD",
+    ),
+    (
+        "sasl_ssl",
+        "tls.ca_file = 'CA'\nsasl.mechanism = 'SCRAM-SHA-256'\nPASSWORD",
+    ),
+    (
+        "sasl_ssl",
+        "tls.ca_file = 'CA'\nsasl.mechanism = 'SCRAM-SHA-512'\nPASSWORD",
+    ),
+    (
+        "sasl_ssl",
+        "tls.ca_file = 'CA'\nsasl.mechanism = 'OAUTHBEARER'\nsasl.token_file = 'DIR/token'",
+    ),
+];
+
+fn filled(cluster: &Cluster, keys: &str) -> String {
+    keys.replace(
+        "PASSWORD",
+        "sasl.username = 'probe'\nsasl.password_file = 'DIR/password'",
+    )
+    .replace("CA", cluster.text(&["certificates", "ca"]))
+    .replace("CLIENT", cluster.text(&["certificates", "client"]))
+    .replace(
+        "ENCRYPTED",
+        cluster.text(&["certificates", "client_key_encrypted"]),
+    )
+}
+
+fn output(cluster: &Cluster, name: &str, listener: &str, keys: &str) -> String {
+    format!(
+        "[output.{name}]\nformatter = 'json'\nlogger = 'kafka'\n[output.{name}.kafka]\nbrokers = {}\ntopic = 'security_{name}'\n\
+         security = '{listener}'\n{}\n",
+        list(cluster.bootstrap(listener)),
+        filled(cluster, keys)
+    )
+}
+
+const HEAD: &str = "[probe]\ninterval = '100ms'\n[metrics.memory]\n";
+
+/// Scenario: one probe, an output for every protocol and mechanism.
+/// Guarantees: each delivers every number; no secret is in the diagnostics.
+#[test]
+fn every_protocol_and_mechanism_delivers() {
+    let Some(cluster) = Cluster::shared("every_protocol_and_mechanism_delivers") else {
+        return;
+    };
+    let outputs: String = WAYS
+        .iter()
+        .enumerate()
+        .map(|(index, (listener, keys))| output(cluster, &format!("way{index}"), listener, keys))
+        .collect();
+    let mut probe = Probe::prepare(&format!("{HEAD}{outputs}"));
+    let password = cluster.text(&["password"]);
+    let key_password = cluster.text(&["certificates", "client_key_password"]);
+    let token = cluster.text(&["token"]);
+    for (name, text) in [
+        ("password", password),
+        ("key_password", key_password),
+        ("token", token),
+    ] {
+        fs::write(probe.path(name), format!("{text}\n")).expect("the folder is writable");
+    }
+    probe.restart();
+    for index in 0..WAYS.len() {
+        until_there_are(cluster, &format!("security_way{index}"), 5);
+    }
+    let ended = probe.stop();
+    for secret in [password, key_password, token] {
+        assert!(!ended.diagnostics.contains(secret), "{}", ended.diagnostics);
+    }
+    for index in 0..WAYS.len() {
+        let stream = one_stream(&consume::envelopes(
+            cluster,
+            &format!("security_way{index}"),
+        ));
+        assert_eq!(stream.lost.len(), 0, "{:?}: {stream:?}", WAYS[index]);
+    }
+}
+
+/// Scenario: the password's file is wrong at first, and mended while the probe runs.
+/// Guarantees: the refusal is told, nothing is rejected, and every number arrives once the file is right.
+#[test]
+fn a_password_that_is_mended_is_taken() {
+    let Some(cluster) = Cluster::shared("a_password_that_is_mended_is_taken") else {
+        return;
+    };
+    let (listener, keys) = WAYS[4];
+    let mut probe = Probe::prepare(&format!(
+        "{HEAD}{}",
+        output(cluster, "mended", listener, keys)
+    ));
+    let file = probe.path("password");
+    fs::write(&file, "not-this").expect("the folder is writable");
+    probe.restart();
+    until("a warning about the password", || {
+        let told = probe.diagnostics().to_ascii_lowercase();
+        told.contains("authentication").then_some(())
+    });
+    assert_eq!(consume::envelopes(cluster, "security_mended").len(), 0);
+    fs::write(&file, cluster.text(&["password"])).expect("the folder is writable");
+    until_there_are(cluster, "security_mended", 20);
+    let ended = probe.stop();
+    assert!(
+        !ended.diagnostics.contains("not-this"),
+        "{}",
+        ended.diagnostics
+    );
+    let stream = one_stream(&consume::envelopes(cluster, "security_mended"));
+    assert_eq!(stream.lost.len(), 0, "{stream:?}");
+}
