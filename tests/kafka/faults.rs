@@ -145,16 +145,10 @@ fn a_leader_that_moves_loses_nothing() {
     let mut probe = Probe::start(&config(cluster.bootstrap("plaintext"), topic, SPOOL, ""));
     until_there_are(&cluster, topic, 5);
     let leader = || {
-        let text = super::cluster::output(std::process::Command::new("kcat").args([
-            "-b",
-            cluster.bootstrap("plaintext"),
-            "-L",
-            "-J",
-            "-t",
-            topic,
-        ]));
-        let metadata: Value = serde_json::from_str(&text).expect("kcat prints JSON");
-        let leader = metadata["topics"][0]["partitions"][0]["leader"].as_u64();
+        let metadata = consume::metadata(&cluster);
+        let topics = metadata["topics"].as_array()?;
+        let found = topics.iter().find(|found| found["topic"] == topic)?;
+        let leader = found["partitions"][0]["leader"].as_u64();
         leader.and_then(|leader| u32::try_from(leader).ok())
     };
     let first = leader().expect("a partition has a leader");
