@@ -36,7 +36,7 @@ use record::{Fate, Record};
 use window::{SILENCE, Window};
 
 /// A logger has at least this long to close.
-const CLOSING: Duration = Duration::from_millis(500);
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// The task of one output.
 pub(super) struct Delivery {

@@ -282,10 +282,11 @@ impl Shared {
         }
     }
 
-    /// Gives what is in flight a last chance.
+    /// Gives what is in flight a last chance, unless there was no delivery report for as long already.
     fn flush(&self, producer: &Producer) {
-        let begin = Instant::now();
-        while producer.context().in_flight() > 0 && begin.elapsed() < self.settings.flush_timeout {
+        let events = producer.context();
+        let (begin, limit) = (Instant::now(), self.settings.flush_timeout);
+        while events.in_flight() > 0 && begin.elapsed() < limit && events.silence().0 < limit {
             producer.poll(Duration::from_millis(10));
         }
     }

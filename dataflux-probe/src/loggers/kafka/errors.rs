@@ -34,7 +34,7 @@ pub(super) fn explain(error: &KafkaError, topic: &str) -> anyhow::Error {
             )
         }
         Some(Code::PurgeQueue | Code::PurgeInflight) => {
-            anyhow!("taken back: the brokers do not answer")
+            anyhow!("taken back before the brokers answered")
         }
         Some(code) => anyhow!("topic {topic}: {code}"),
         None => anyhow!("topic {topic}: {error}"),

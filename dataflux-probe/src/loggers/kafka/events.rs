@@ -229,6 +229,8 @@ impl ClientContext for Events {
         }
         let text = self.hide(text);
         match level {
+            // Comes as an error, too.
+            _ if facility == "FAIL" => tracing::debug!(output, "librdkafka: {facility}: {text}"),
             RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::debug!(output, "librdkafka: {facility}: {text}");
             }

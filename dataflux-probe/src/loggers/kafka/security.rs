@@ -103,7 +103,7 @@ pub(super) struct Security {
     key_password: Option<Place>,
     password: Option<Place>,
     token: Option<Place>,
-    /// Every file that a producer reads or is given a secret from; not the token's, which is asked for again and again.
+    /// Every file that a producer reads or is given a secret from.
     files: Vec<PathBuf>,
 }
 
@@ -227,6 +227,7 @@ impl Security {
             self.properties.push(("sasl.username", username));
         }
         self.watch(password.as_ref());
+        self.watch(token.as_ref());
         self.password = password;
         self.token = token;
         Ok(())

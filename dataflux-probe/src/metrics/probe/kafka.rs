@@ -97,7 +97,7 @@ pub(super) static BROKER_UP: MetricDef = def(
     "probe.kafka.broker_up",
     Kind::Gauge,
     Unit::Count,
-    "1 while there is a connection to the broker that works, else 0; told of the 16 brokers with the lowest ids.",
+    "Whether there is a connection to the broker that works, 1 or 0; told of the 16 brokers with the lowest ids.",
     &["output", "broker"],
 );
 pub(super) static BROKER_LATENCY: MetricDef = def(
