@@ -30,6 +30,7 @@ struct Output {
     spool_bytes: Option<Bytes>,
     #[serde(default)]
     spool_sync: SpoolSync,
+    dead_letter_bytes: Option<Bytes>,
     #[serde(default = "default_enabled")]
     enabled: bool,
 }
@@ -127,6 +128,7 @@ fn one(
         per_reader: output.envelope == Contents::PerReader,
         ..context.clone()
     };
+    let dead_letter_bytes = problems.note(dead_letters(&output, &section, has_state_dir));
     let spool = problems.note(spool(&output, &section, has_state_dir));
     let formatter = find(
         registries.formatters,
@@ -166,7 +168,27 @@ fn one(
         queue_bytes: output.queue_bytes.0,
         when_full: output.when_full,
         spool: spool.flatten(),
+        dead_letter_bytes: dead_letter_bytes.flatten(),
     }))
+}
+
+/// The bound of what keeps rejected records, if they are to be kept.
+fn dead_letters(
+    output: &Output,
+    section: &Section<'_>,
+    has_state_dir: bool,
+) -> anyhow::Result<Option<u64>> {
+    let key = Some("dead_letter_bytes");
+    match output.dead_letter_bytes {
+        None => Ok(None),
+        Some(Bytes(bytes)) if bytes < SMALLEST_SPOOL => {
+            Err(section.error(key, "must be at least 1MiB"))
+        }
+        Some(_) if !has_state_dir => {
+            Err(section.error(key, "needs a folder to be in: set state_dir in [probe]"))
+        }
+        Some(Bytes(bytes)) => Ok(Some(bytes)),
+    }
 }
 
 /// The spool, if there is to be one.

@@ -1,8 +1,10 @@
 //! Where ticks hand envelopes to an output: numbers and queues them, and never waits.
 
+mod disk;
+
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
     time::{Duration, Instant},
 };
 
@@ -13,7 +15,7 @@ use super::{
     envelope::Tick,
     queue::{self, Queue, width},
     shape::{Entities, Shape},
-    spool::{self, Loss, Recovered, worker::Settled},
+    spool::{self, dead_letters::Letter, worker::Settled},
     streams::{Ends, Streams},
 };
 use crate::model::{Cause, Numbered};
@@ -37,6 +39,8 @@ pub(super) struct Inbox {
     shape: Arc<Shape>,
     entities: Entities,
     held: Mutex<Held>,
+    /// Where rejected records go.
+    dead_letters: Mutex<Option<SyncSender<Letter>>>,
     /// There is something to do for the spool's thread.
     work: Condvar,
     /// There is something new to deliver.
@@ -112,6 +116,7 @@ impl Inbox {
         changed: Arc<Notify>,
         counters: Arc<OutputCounters>,
         spooled: bool,
+        dead_letters: Option<SyncSender<Letter>>,
     ) -> Self {
         Self {
             shape: Arc::clone(&output.shape),
@@ -121,6 +126,7 @@ impl Inbox {
                 queue: Queue::new(output.queue_bytes, output.when_full),
                 disk: spooled.then(Disk::default),
             }),
+            dead_letters: Mutex::new(dead_letters),
             work: Condvar::new(),
             filled: Notify::new(),
             changed,
@@ -242,8 +248,24 @@ impl Inbox {
         };
         if let Some(record) = record {
             tracing::debug!(stream = %record.stream.id, first = record.range.start(), "lost: {reason}");
+            self.keep_rejected(record, cause, reason);
         }
         self.publish(&held);
+    }
+
+    /// Keeps a record for people to look at, where that is wanted.
+    fn keep_rejected(&self, record: Numbered, cause: Cause, reason: &str) {
+        let letters = self
+            .dead_letters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(letters) = &*letters
+            && letters
+                .try_send((record, cause, reason.to_owned()))
+                .is_err()
+        {
+            tracing::warn!("a rejected envelope is not kept: those before it are not written yet");
+        }
     }
 
     /// How the output's streams would end if the process ended now.
@@ -294,150 +316,6 @@ impl Inbox {
     /// A panic while this is held is a broken invariant of the pipeline itself; going on is still the best to be done.
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// For the spool's thread.
-impl Inbox {
-    /// Waits until there is something to do, or for this long.
-    pub(super) fn work(&self, patience: Duration) -> Work {
-        let idle = |held: &mut Held| {
-            let waiting = held.queue.waiting();
-            held.disk.as_ref().is_some_and(|disk| disk.is_idle(waiting))
-        };
-        let held = self.lock();
-        let waited = self.work.wait_timeout_while(held, patience, idle);
-        let (mut held, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let Held {
-            streams,
-            queue,
-            disk,
-        } = &mut *held;
-        let Some(disk) = disk else {
-            return Work::default();
-        };
-        let limit = if disk.finish { usize::MAX } else { BATCH };
-        let incoming: Vec<_> = std::iter::from_fn(|| queue.take_waiting())
-            .take(limit)
-            .map(|record| {
-                (
-                    streams
-                        .name(&record.stream.id)
-                        .unwrap_or_default()
-                        .to_owned(),
-                    record,
-                )
-            })
-            .collect();
-        disk.full &= disk.settled.is_empty();
-        disk.taken = incoming.len();
-        disk.busy = Some(Instant::now());
-        Work {
-            incoming,
-            settled: std::mem::take(&mut disk.settled),
-            wanted: disk.wanted,
-            finish: disk.finish,
-        }
-    }
-
-    /// What could not be taken in, because the spool is full or the disk fails.
-    pub(super) fn give_back(
-        &self,
-        incoming: Vec<(String, Numbered)>,
-        settled: Vec<Settled>,
-        full: bool,
-    ) {
-        let mut held = self.lock();
-        for (_, record) in incoming.into_iter().rev() {
-            held.queue.put_back(record);
-        }
-        if let Some(disk) = &mut held.disk {
-            disk.taken = 0;
-            disk.full = full;
-            disk.settled.splice(0..0, settled);
-        }
-    }
-
-    /// What the disk holds, at the end of a piece of work.
-    pub(super) fn publish_disk(&self, holds: Option<(usize, u64)>) {
-        let mut held = self.lock();
-        if let Some(disk) = &mut held.disk {
-            (disk.busy, disk.taken) = (None, 0);
-            (disk.len, disk.bytes) = holds.unwrap_or_default();
-        }
-        self.publish(&held);
-        let news = held
-            .disk
-            .as_ref()
-            .is_none_or(|disk| disk.len == 0 || disk.is_passed_by() || !disk.ready.is_empty());
-        if news {
-            self.filled.notify_one();
-        }
-    }
-
-    /// Whether records have to leave from memory.
-    pub(super) fn set_broken(&self, broken: bool) {
-        if let Some(disk) = &mut self.lock().disk {
-            disk.broken = broken;
-        }
-    }
-
-    /// Lets a record announce what was lost before it.
-    pub(super) fn announce(&self, record: Numbered) -> Numbered {
-        self.lock().streams.announce(record)
-    }
-
-    /// Records that the delivery may have now.
-    pub(super) fn ready(&self, records: Vec<(spool::Ticket, Numbered)>) {
-        if let Some(disk) = &mut self.lock().disk {
-            disk.wanted = disk.wanted.saturating_sub(records.len());
-            disk.ready.extend(records);
-        }
-    }
-
-    /// What the spool knows of earlier starts.
-    pub(super) fn recovered(&self, recovered: Recovered) {
-        self.counters.lose(Cause::Damaged, recovered.damaged);
-        self.lock().streams.recover(recovered.earlier);
-    }
-
-    /// A record that the spool lost.
-    pub(super) fn lost_on_disk(&self, loss: &Loss) {
-        self.counters
-            .lose(loss.cause, loss.range.end() - loss.range.start() + 1);
-        self.lock().streams.lose_range(
-            &loss.stream,
-            &loss.range,
-            loss.cause,
-            &loss.gaps,
-            loss.previous.as_ref(),
-        );
-    }
-
-    /// Those that were handed over from memory, at the end.
-    pub(super) fn take_handed(&self) -> Vec<(String, Numbered)> {
-        let mut held = self.lock();
-        let Held { streams, queue, .. } = &mut *held;
-        let handed = queue.take_handed().into_iter();
-        handed
-            .map(|record| {
-                (
-                    streams
-                        .name(&record.stream.id)
-                        .unwrap_or_default()
-                        .to_owned(),
-                    record,
-                )
-            })
-            .collect()
-    }
-
-    /// The delivery is over: what is left goes to the disk, and the thread ends.
-    pub(super) fn finish(&self) {
-        if let Some(disk) = &mut self.lock().disk {
-            disk.finish = true;
-        }
-        self.work.notify_all();
     }
 }
 

@@ -99,6 +99,8 @@ pub struct Output {
     pub when_full: WhenFull,
     /// Whether the queue is on disk.
     pub spool: Option<Spooling>,
+    /// Bound of the files that keep what was rejected, if they are wanted.
+    pub dead_letter_bytes: Option<u64>,
 }
 
 /// A queue on disk.

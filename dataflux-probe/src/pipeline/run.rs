@@ -26,7 +26,7 @@ use super::{
     random,
     readers::Readers,
     schedule::Schedule,
-    spool::{self, worker::Worker},
+    spool::{self, dead_letters::DeadLetters, worker::Worker},
     state::{self, Keeper},
     streams::Streams,
     sweep::Sweeper,
@@ -192,7 +192,7 @@ struct Outputs {
     inboxes: Vec<Arc<Inbox>>,
     deliveries: JoinSet<()>,
     closing: watch::Sender<Option<Instant>>,
-    /// Threads of spools.
+    /// Threads of spools and dead letters.
     spools: Vec<JoinHandle<()>>,
     keeper: JoinSet<()>,
     last_write: oneshot::Sender<()>,
@@ -214,12 +214,21 @@ impl Outputs {
         let mut inboxes = Vec::new();
         let mut spools = Vec::new();
         for output in outputs {
+            let mut dead_letters = None;
+            if let (Some(bytes), Some(state_dir)) = (output.dead_letter_bytes, &state_dir) {
+                let folder = state_dir.join("dead_letters").join(&output.name);
+                let letters = DeadLetters::new(folder, output.name.clone(), bytes);
+                let (sender, thread) = letters.start()?;
+                dead_letters = Some(sender);
+                spools.push(thread);
+            }
             let inbox = Arc::new(Inbox::new(
                 &output,
                 Streams::new(output.name.clone(), start, &past),
                 Arc::clone(&changed),
                 counters.output(&output.name),
                 output.spool.is_some() && state_dir.is_some(),
+                dead_letters,
             ));
             inboxes.push(Arc::clone(&inbox));
             if let (Some(spooling), Some(state_dir)) = (output.spool, &state_dir) {

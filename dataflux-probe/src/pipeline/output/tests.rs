@@ -95,6 +95,7 @@ impl Bench {
             queue_bytes: setup.queue_bytes,
             when_full: setup.when_full,
             spool: None,
+            dead_letter_bytes: None,
         };
         let inbox = Arc::new(Inbox::new(
             &output,
@@ -102,6 +103,7 @@ impl Bench {
             Arc::new(Notify::new()),
             Arc::new(OutputCounters::default()),
             false,
+            None,
         ));
         let (closing, closed) = watch::channel(None);
         let delivery = Delivery::new(output, Arc::clone(&inbox), script.clock());

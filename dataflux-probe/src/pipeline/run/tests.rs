@@ -184,6 +184,7 @@ fn output(name: &str, formatter: impl Formatter + 'static, logger: Sink) -> Outp
         queue_bytes: 1 << 20,
         when_full: WhenFull::Coalesce,
         spool: None,
+        dead_letter_bytes: None,
     }
 }
 

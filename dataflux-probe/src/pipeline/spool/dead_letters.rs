@@ -8,6 +8,8 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, bail};
@@ -48,7 +50,29 @@ struct Files {
     segment: Segment,
 }
 
+/// A record, its cause and what the other end said.
+pub(in crate::pipeline) type Letter = (Numbered, Cause, String);
+
+/// How many letters may wait for the disk.
+const WAITING: usize = 64;
+
 impl DeadLetters {
+    /// Starts a thread that keeps what it is sent until the sender is dropped.
+    pub(in crate::pipeline) fn start(
+        mut self,
+    ) -> anyhow::Result<(SyncSender<Letter>, JoinHandle<()>)> {
+        let (sender, letters) = sync_channel::<Letter>(WAITING);
+        let thread = thread::Builder::new()
+            .name("dead-letters".to_owned())
+            .spawn(move || {
+                for (record, cause, reason) in letters {
+                    self.put(&record, cause, &reason);
+                }
+            })
+            .context("starting the thread of the dead letters")?;
+        Ok((sender, thread))
+    }
+
     /// Will keep at most `bytes` in `folder`, which is made when it is needed.
     pub(in crate::pipeline) fn new(folder: PathBuf, output: String, bytes: u64) -> Self {
         Self {
@@ -62,7 +86,7 @@ impl DeadLetters {
     }
 
     /// Keeps a record, with what the other end said.
-    pub(in crate::pipeline) fn put(&mut self, record: &Numbered, cause: Cause, reason: &str) {
+    fn put(&mut self, record: &Numbered, cause: Cause, reason: &str) {
         match self.try_put(record, cause, reason) {
             Ok(()) => self.failing = false,
             Err(error) => {

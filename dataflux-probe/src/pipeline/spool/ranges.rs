@@ -52,11 +52,6 @@ impl Ranges {
         missing
     }
 
-    /// The highest number, 0 if there is none.
-    pub(super) fn last(&self) -> u64 {
-        self.0.last().map_or(0, |&(_, last)| last)
-    }
-
     /// The runs, lowest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = RangeInclusive<u64>> {
         self.0.iter().map(|&(first, last)| first..=last)
@@ -90,7 +85,6 @@ mod tests {
             prop_assert_eq!(ranges.contains(&asked), asked.clone().all(|number| set.contains(&number)));
             let missing: Vec<u64> = ranges.missing(50).into_iter().flatten().collect();
             prop_assert_eq!(missing, (1..=50).filter(|number| !set.contains(number)).collect::<Vec<_>>());
-            prop_assert_eq!(ranges.last(), set.last().copied().unwrap_or(0));
         }
     }
 }

@@ -196,6 +196,7 @@ impl Segment {
     }
 
     /// The output in the header; empty if the header is damaged.
+    #[cfg(test)]
     pub(super) fn output(&self) -> &str {
         &self.output
     }

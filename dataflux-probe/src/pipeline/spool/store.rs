@@ -39,6 +39,7 @@ pub(super) struct Store {
     codec: Codec,
     buffer: Vec<u8>,
     /// Bytes of records that were written, copies included.
+    #[cfg(test)]
     written: u64,
 }
 
@@ -74,6 +75,7 @@ impl Store {
             reserve: None,
             codec: Codec::new(),
             buffer: Vec::new(),
+            #[cfg(test)]
             written: 0,
         }
     }
@@ -87,11 +89,6 @@ impl Store {
             keys: Vec::new(),
         };
         Ok(&mut self.segments.entry(number).or_insert(held).segment)
-    }
-
-    /// A segment that is open.
-    pub(super) fn segment(&self, number: u32) -> Option<&Segment> {
-        self.segments.get(&number).map(|held| &held.segment)
     }
 
     /// Counts a record of a segment as needed.
@@ -154,7 +151,10 @@ impl Store {
         if self.dirty.last() != Some(&number) {
             self.dirty.push(number);
         }
-        self.written += u64::from(place.length);
+        #[cfg(test)]
+        {
+            self.written += u64::from(place.length);
+        }
         self.claim(key, spot);
         Ok(spot)
     }
@@ -321,6 +321,7 @@ impl Store {
     }
 
     /// Bytes of records that were written, copies included.
+    #[cfg(test)]
     pub(super) fn written(&self) -> u64 {
         self.written
     }

@@ -1,0 +1,159 @@
+//! The side of an inbox that the thread of its spool sees.
+
+use std::{
+    sync::PoisonError,
+    time::{Duration, Instant},
+};
+
+use super::{BATCH, Held, Inbox, Work};
+use crate::{
+    model::{Cause, Numbered},
+    pipeline::spool::{self, Loss, Recovered, worker::Settled},
+};
+
+impl Inbox {
+    /// Waits until there is something to do, or for this long.
+    pub(in crate::pipeline) fn work(&self, patience: Duration) -> Work {
+        let idle = |held: &mut Held| {
+            let waiting = held.queue.waiting();
+            held.disk.as_ref().is_some_and(|disk| disk.is_idle(waiting))
+        };
+        let held = self.lock();
+        let waited = self.work.wait_timeout_while(held, patience, idle);
+        let (mut held, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let Held {
+            streams,
+            queue,
+            disk,
+        } = &mut *held;
+        let Some(disk) = disk else {
+            return Work::default();
+        };
+        let limit = if disk.finish { usize::MAX } else { BATCH };
+        let incoming: Vec<_> = std::iter::from_fn(|| queue.take_waiting())
+            .take(limit)
+            .map(|record| {
+                (
+                    streams
+                        .name(&record.stream.id)
+                        .unwrap_or_default()
+                        .to_owned(),
+                    record,
+                )
+            })
+            .collect();
+        disk.full &= disk.settled.is_empty();
+        disk.taken = incoming.len();
+        disk.busy = Some(Instant::now());
+        Work {
+            incoming,
+            settled: std::mem::take(&mut disk.settled),
+            wanted: disk.wanted,
+            finish: disk.finish,
+        }
+    }
+
+    /// What could not be taken in, because the spool is full or the disk fails.
+    pub(in crate::pipeline) fn give_back(
+        &self,
+        incoming: Vec<(String, Numbered)>,
+        settled: Vec<Settled>,
+        full: bool,
+    ) {
+        let mut held = self.lock();
+        for (_, record) in incoming.into_iter().rev() {
+            held.queue.put_back(record);
+        }
+        if let Some(disk) = &mut held.disk {
+            disk.taken = 0;
+            disk.full = full;
+            disk.settled.splice(0..0, settled);
+        }
+    }
+
+    /// What the disk holds, at the end of a piece of work.
+    pub(in crate::pipeline) fn publish_disk(&self, holds: Option<(usize, u64)>) {
+        let mut held = self.lock();
+        if let Some(disk) = &mut held.disk {
+            (disk.busy, disk.taken) = (None, 0);
+            (disk.len, disk.bytes) = holds.unwrap_or_default();
+        }
+        self.publish(&held);
+        let news = held
+            .disk
+            .as_ref()
+            .is_none_or(|disk| disk.len == 0 || disk.is_passed_by() || !disk.ready.is_empty());
+        if news {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Whether records have to leave from memory.
+    pub(in crate::pipeline) fn set_broken(&self, broken: bool) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.broken = broken;
+        }
+    }
+
+    /// Lets a record announce what was lost before it.
+    pub(in crate::pipeline) fn announce(&self, record: Numbered) -> Numbered {
+        self.lock().streams.announce(record)
+    }
+
+    /// Records that the delivery may have now.
+    pub(in crate::pipeline) fn ready(&self, records: Vec<(spool::Ticket, Numbered)>) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.wanted = disk.wanted.saturating_sub(records.len());
+            disk.ready.extend(records);
+        }
+    }
+
+    /// What the spool knows of earlier starts.
+    pub(in crate::pipeline) fn recovered(&self, recovered: Recovered) {
+        self.counters.lose(Cause::Damaged, recovered.damaged);
+        self.lock().streams.recover(recovered.earlier);
+    }
+
+    /// A record that the spool lost.
+    pub(in crate::pipeline) fn lost_on_disk(&self, loss: &Loss) {
+        self.counters
+            .lose(loss.cause, loss.range.end() - loss.range.start() + 1);
+        self.lock().streams.lose_range(
+            &loss.stream,
+            &loss.range,
+            loss.cause,
+            &loss.gaps,
+            loss.previous.as_ref(),
+        );
+    }
+
+    /// Those that were handed over from memory, at the end.
+    pub(in crate::pipeline) fn take_handed(&self) -> Vec<(String, Numbered)> {
+        let mut held = self.lock();
+        let Held { streams, queue, .. } = &mut *held;
+        let handed = queue.take_handed().into_iter();
+        handed
+            .map(|record| {
+                (
+                    streams
+                        .name(&record.stream.id)
+                        .unwrap_or_default()
+                        .to_owned(),
+                    record,
+                )
+            })
+            .collect()
+    }
+
+    /// The delivery is over: what is left goes to the disk, and the thread ends.
+    pub(in crate::pipeline) fn finish(&self) {
+        if let Some(disk) = &mut self.lock().disk {
+            disk.finish = true;
+        }
+        self.work.notify_all();
+        *self
+            .dead_letters
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
