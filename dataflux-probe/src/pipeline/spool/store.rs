@@ -222,7 +222,7 @@ impl Store {
         let dead: Vec<u32> = self
             .segments
             .iter()
-            .filter(|&(&number, ref held)| held.live == 0 && Some(number) != active)
+            .filter(|&(&number, held)| held.live == 0 && Some(number) != active)
             .map(|(&number, _)| number)
             .collect();
         for number in dead {
