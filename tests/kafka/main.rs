@@ -1,4 +1,8 @@
 //! The probe against a real Kafka, read by consumers that are not ours. `cargo xtask soak` runs the long ones.
+#![expect(
+    clippy::print_stdout,
+    reason = "the tests say what they measured, repeated or skipped"
+)]
 
 mod cluster;
 mod consume;
