@@ -54,6 +54,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     let mut readers = config.readers;
     start::attach(&mut readers, &config.context);
     let pipeline = Pipeline {
+        place: 0,
         readers,
         metadata: config.metadata,
         outputs: Vec::new(),

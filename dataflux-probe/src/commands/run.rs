@@ -12,7 +12,7 @@ use tokio::{
 use super::start;
 use crate::{
     config::{Config, Registries},
-    metadata::names::Names,
+    metadata::{host, names::Names},
     pipeline::{
         Output, Pipeline,
         state::{self, Lock},
@@ -32,6 +32,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
         readers,
         metadata: config.metadata,
         outputs,
+        place: host::place(&config.context.roots),
         names: Names::new(config.context.roots.sys),
         counters: config.context.counters,
         state_dir: config.state_dir.filter(|_| lock.is_some()),

@@ -25,6 +25,7 @@ use crate::{
     pipeline,
     plugin::{Context, Plugin, Roots},
 };
+use outputs::Surroundings;
 use problem::Problems;
 use section::File;
 use values::Time;
@@ -164,7 +165,10 @@ fn build(
         output,
         registries,
         &context,
-        probe.state_dir.is_some(),
+        Surroundings {
+            interval,
+            has_state_dir: probe.state_dir.is_some(),
+        },
         problems,
     );
     Config {

@@ -1,11 +1,17 @@
 //! `[output.NAME]`: which formatter writes for which logger, and what is done when it does not keep up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Registries, Section, problem::Problems, readers::build, values::Bytes};
+use super::{
+    Registries, Section,
+    problem::Problems,
+    readers::build,
+    values::{Bytes, Time},
+};
 use crate::{
+    loggers::Logger,
     pipeline::{
         self, SpoolSync, WhenFull,
         shape::{Entities, Shape},
@@ -27,6 +33,7 @@ struct Output {
     queue_bytes: Bytes,
     #[serde(default)]
     when_full: WhenFull,
+    spread: Option<Time>,
     spool_bytes: Option<Bytes>,
     #[serde(default)]
     spool_sync: SpoolSync,
@@ -66,12 +73,21 @@ enum Zeros {
     Keep,
 }
 
+/// What outputs have to know of the rest of the configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings {
+    /// How often envelopes leave.
+    pub(super) interval: Duration,
+    /// Whether there is a folder for spools.
+    pub(super) has_state_dir: bool,
+}
+
 /// Builds the outputs of `[output]`. At least one must run, and no two may write to one place.
 pub(super) fn outputs(
     mut group: Section<'_>,
     registries: Registries,
     context: &Context,
-    has_state_dir: bool,
+    around: Surroundings,
     problems: &mut Problems,
 ) -> Vec<pipeline::Output> {
     let already = problems.len();
@@ -85,7 +101,7 @@ pub(super) fn outputs(
             section.clone(),
             registries,
             context,
-            has_state_dir,
+            around,
             problems,
         );
         let Some(output) = problems.note(output).flatten() else {
@@ -113,7 +129,7 @@ fn one(
     mut section: Section<'_>,
     registries: Registries,
     context: &Context,
-    has_state_dir: bool,
+    around: Surroundings,
     problems: &mut Problems,
 ) -> anyhow::Result<Option<pipeline::Output>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -128,8 +144,8 @@ fn one(
         per_reader: output.envelope == Contents::PerReader,
         ..context.clone()
     };
-    let dead_letter_bytes = problems.note(dead_letters(&output, &section, has_state_dir));
-    let spool = problems.note(spool(&output, &section, has_state_dir));
+    let dead_letter_bytes = problems.note(dead_letters(&output, &section, around.has_state_dir));
+    let spool = problems.note(spool(&output, &section, around.has_state_dir));
     let formatter = find(
         registries.formatters,
         "formatter",
@@ -154,6 +170,7 @@ fn one(
     let (Some(formatter), Some(logger), true) = (formatter, logger, output.enabled) else {
         return Ok(None);
     };
+    let spread = problems.note(spread(&output, &section, &*logger, around.interval));
     Ok(Some(pipeline::Output {
         name: context.output,
         formatter,
@@ -169,6 +186,7 @@ fn one(
         when_full: output.when_full,
         spool: spool.flatten(),
         dead_letter_bytes: dead_letter_bytes.flatten(),
+        spread: spread.unwrap_or_default(),
     }))
 }
 
@@ -188,6 +206,25 @@ fn dead_letters(
             Err(section.error(key, "needs a folder to be in: set state_dir in [probe]"))
         }
         Some(Bytes(bytes)) => Ok(Some(bytes)),
+    }
+}
+
+/// A tenth of the interval, if others deliver to the same place and nothing else is said.
+fn spread(
+    output: &Output,
+    section: &Section<'_>,
+    logger: &dyn Logger,
+    interval: Duration,
+) -> anyhow::Result<Duration> {
+    match output.spread {
+        Some(Time(spread)) if spread >= interval => {
+            let interval = humantime::format_duration(interval);
+            let message = format!("must be less than the interval, {interval}");
+            Err(section.error(Some("spread"), message))
+        }
+        Some(Time(spread)) => Ok(spread),
+        None if logger.is_shared() => Ok(interval / 10),
+        None => Ok(Duration::ZERO),
     }
 }
 

@@ -98,6 +98,10 @@ impl Logger for Kafka {
         self.settings.limits
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn close(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
         self.client.close()
     }

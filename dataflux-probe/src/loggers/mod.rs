@@ -37,7 +37,12 @@ pub trait Logger: Send {
         Vec::new()
     }
 
-    /// Called once, after the last acknowledgement.
+    /// Whether many hosts deliver to the same place, so that they had better not do so in the same moment.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Called once; what is acknowledged until it is done still counts.
     fn close(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
         Box::pin(async { Ok(()) })
     }

@@ -67,6 +67,14 @@ impl MetadataReader for Host {
     }
 }
 
+/// A number that differs between hosts and stays the same for one, evenly spread: of its identity and its name, because
+/// machines made from one image can share the identity.
+pub(crate) fn place(roots: &Roots) -> u32 {
+    let identity = machine_id(&roots.root).unwrap_or_default();
+    let name = name(&roots.proc, &roots.root).unwrap_or_default();
+    crc32c::crc32c(format!("{identity} {name}").as_bytes())
+}
+
 /// The name that the kernel has for the host. `/proc` shows each process the name of its own UTS namespace: where the probe
 /// is in another one than process 1, the name is the one that the host is configured to have.
 pub(crate) fn name(proc: &Path, root: &Path) -> Option<String> {

@@ -51,6 +51,8 @@ pub struct Pipeline {
     pub counters: Arc<Counters>,
     /// Where what must outlive the process is kept; `None` when it cannot be.
     pub state_dir: Option<PathBuf>,
+    /// Where the host is among all hosts: what an output's sends wait after a tick is this part of its spread, of 2^32.
+    pub place: u32,
     /// How long outputs may go on delivering after the last read.
     pub drain_limit: Duration,
 }
@@ -97,6 +99,8 @@ pub struct Output {
     pub queue_bytes: u64,
     /// What happens when the queue is full.
     pub when_full: WhenFull,
+    /// Sends begin within this time after a tick; when exactly depends on the host.
+    pub spread: Duration,
     /// Whether the queue is on disk.
     pub spool: Option<Spooling>,
     /// Bound of the files that keep what was rejected, if they are wanted.

@@ -61,6 +61,9 @@ pub(super) struct Delivery {
     failed: bool,
     /// Nothing is handed over before.
     retry_at: Option<Instant>,
+    /// How long after a tick sends begin, and when that is if it is still to come.
+    spread: Duration,
+    spread_until: Option<Instant>,
     backoff: Backoff,
     /// Whether it is known, and was said, that nothing gets through.
     outage: bool,
@@ -100,6 +103,8 @@ impl Delivery {
             window: Window::new(),
             failed: false,
             retry_at: None,
+            spread: output.spread,
+            spread_until: None,
             backoff: Backoff::default(),
             outage: false,
             refusing: false,
@@ -124,8 +129,9 @@ impl Delivery {
             tokio::select! {
                 Some(settled) = self.flight.join_next_with_id() => self.settle(settled),
                 opened = opening(&mut self.logger) => self.opened(opened),
-                () = self.inbox.filled.notified() => {}
+                () = self.inbox.filled.notified() => self.spread(deadline),
                 () = until(self.retry_at) => self.retry_at = None,
+                () = until(self.spread_until) => self.spread_until = None,
                 () = until(deadline) => {}
                 () = sleep(SILENCE), if deadline.is_some() => {}
                 changed = closing.changed() => {
@@ -133,7 +139,7 @@ impl Delivery {
                         break;
                     }
                     // The last chance is worth attempts at once and in quick succession.
-                    self.retry_at = None;
+                    (self.retry_at, self.spread_until) = (None, None);
                     self.backoff.reset();
                 }
             }
@@ -150,6 +156,14 @@ impl Delivery {
             || self.inbox.is_durable() && (self.outage || silent)
     }
 
+    /// Something new came. It waits for the host's moment, unless there was more to be done anyway or the end has come.
+    fn spread(&mut self, closing: Option<Instant>) {
+        let idle = self.flight.is_empty() && self.retry_at.is_none() && self.outbox.is_empty();
+        if idle && closing.is_none() && !self.spread.is_zero() {
+            self.spread_until = Some(Instant::now() + self.spread);
+        }
+    }
+
     /// Hands one payload over, if one may go now.
     fn hand_over(&mut self) -> bool {
         let Place::Open(logger) = &self.logger else {
@@ -158,7 +172,8 @@ impl Delivery {
         let limits = logger.limits();
         let in_flight = self.flight.len();
         let full = in_flight > 0 && self.flight_bytes >= limits.in_flight_bytes;
-        if self.retry_at.is_some() || full || !self.window.has_room(in_flight, limits.in_flight) {
+        let waits = self.retry_at.is_some() || self.spread_until.is_some();
+        if waits || full || !self.window.has_room(in_flight, limits.in_flight) {
             return false;
         }
         if self.outbox.is_empty() {

@@ -53,7 +53,12 @@ impl Pipeline {
         self.run_by(clock::system(), stop).await
     }
 
-    async fn run_by(self, clock: Clock, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    async fn run_by(mut self, clock: Clock, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        for output in &mut self.outputs {
+            output.spread = output
+                .spread
+                .mul_f64(f64::from(self.place) / 2_f64.powi(32));
+        }
         let keep_zeros = self.outputs.iter().any(|output| output.shape.keep_zeros);
         let outputs = Outputs::start(self.outputs, self.state_dir, &self.counters, &clock)?;
         let readers = Readers::new(self.readers, self.metadata, &self.counters, keep_zeros);

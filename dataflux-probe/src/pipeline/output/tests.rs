@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, sync::atomic::Ordering};
 use serde_json::Value as Json;
 use tokio::{sync::Notify, task::JoinHandle, time::sleep};
 
-use super::window::FEW;
 use super::{
     super::{
         WhenFull,
@@ -20,6 +19,7 @@ use super::{
 use crate::{loggers::Limits, metadata::names::Names, model::Window};
 
 mod losses;
+mod pace;
 mod survival;
 
 /// An output under test, fed by ticks.
@@ -41,6 +41,7 @@ struct Setup {
     per_reader: bool,
     queue_bytes: u64,
     when_full: WhenFull,
+    spread: Duration,
     limits: Limits,
     series: usize,
     unformattable: fn(u64) -> bool,
@@ -54,6 +55,7 @@ impl Default for Setup {
             per_reader: false,
             queue_bytes: u64::MAX,
             when_full: WhenFull::Coalesce,
+            spread: Duration::ZERO,
             limits: Limits {
                 payload_bytes: usize::MAX,
                 in_flight: 8,
@@ -94,6 +96,7 @@ impl Bench {
             entities: Entities::Both,
             queue_bytes: setup.queue_bytes,
             when_full: setup.when_full,
+            spread: setup.spread,
             spool: None,
             dead_letter_bytes: None,
         };
@@ -249,29 +252,6 @@ async fn a_dead_transport_is_tried_again_without_end_and_less_and_less_often() {
     bench.check();
     assert_eq!(bench.told_lost(), [0; 0]);
     assert_eq!(bench.inbox.counters.retries.get() as usize, attempts);
-}
-
-#[tokio::test(start_paused = true)]
-async fn while_nothing_is_acknowledged_only_a_few_are_handed_over() {
-    let slow = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let is_slow = Arc::clone(&slow);
-    let mut bench = Bench::new(Setup::default(), move |_| Answer {
-        after: if is_slow.load(Ordering::Relaxed) {
-            100 * SECOND
-        } else {
-            Duration::ZERO
-        },
-        ..Answer::OK
-    });
-    bench.tick_after(SECOND).await;
-    bench.tick_after(SECOND).await;
-    slow.store(true, Ordering::Relaxed);
-    for _ in 0..20 {
-        bench.tick_after(SECOND).await;
-    }
-    assert_eq!(bench.wire.most_in_flight.load(Ordering::Relaxed), FEW);
-    bench.close(1000 * SECOND).await;
-    bench.check();
 }
 
 #[tokio::test(start_paused = true)]

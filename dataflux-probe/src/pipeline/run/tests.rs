@@ -91,6 +91,7 @@ impl Bench {
                 names: Names::new("/nowhere".into()),
                 counters: Arc::default(),
                 state_dir: None,
+                place: 0,
                 drain_limit: SECOND,
             },
             capture,
@@ -183,6 +184,7 @@ fn output(name: &str, formatter: impl Formatter + 'static, logger: Sink) -> Outp
         entities: Entities::Both,
         queue_bytes: 1 << 20,
         when_full: WhenFull::Coalesce,
+        spread: Duration::ZERO,
         spool: None,
         dead_letter_bytes: None,
     }

@@ -229,6 +229,7 @@ fn once_measures_one_window() {
         )
     };
     let pipeline = Pipeline {
+        place: 0,
         readers: vec![bench_readers("a"), bench_readers("b")],
         metadata: vec![MetadataSetup {
             name: "owner",
