@@ -120,10 +120,11 @@ fn is_possible(test: &str) -> bool {
             let status = quiet.stderr(Stdio::null()).status();
             status.is_ok_and(|status| status.success())
         };
-        is_required() || answers("java", "-version") || answers("docker", "info")
+        let broker = || answers("java", "-version") || answers("docker", "info");
+        is_required() || answers("kcat", "-V") && broker()
     });
     if !possible {
-        println!("skipped, needs Java or a container engine: {test}");
+        println!("skipped, needs kcat and Java or a container engine: {test}");
     }
     possible
 }

@@ -15,8 +15,8 @@ use super::{
 };
 
 /// Scenario: the queue's folder is on a disk much smaller than the queue may be, and something else has filled it.
-/// Guarantees: the probe goes on, says so, and every number arrives, in coarser windows or by a gap that names it; a restart
-/// finds a consistent state.
+/// Guarantees: the probe goes on, says so, and every number arrives, in coarser windows or by a gap that names it. A
+/// start that finds the folder empty sends all the same.
 #[test]
 fn a_full_disk_loses_nothing_in_silence() {
     let test = "a_full_disk_loses_nothing_in_silence";

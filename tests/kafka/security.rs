@@ -1,6 +1,6 @@
 //! Every way to prove who the probe is, and what comes of a wrong password.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use dataflux_tests::{
     probe::{Probe, until},
@@ -8,7 +8,7 @@ use dataflux_tests::{
 };
 
 use super::{
-    cluster::{Cluster, until_there_are},
+    cluster::{self, Cluster, until_there_are},
     consume,
     delivery::list,
 };
@@ -136,4 +136,50 @@ fn a_password_that_is_mended_is_taken() {
     );
     let stream = one_stream(&consume::envelopes(cluster, "security_mended"));
     assert_eq!(stream.lost.len(), 0, "{stream:?}");
+}
+
+/// Scenario: the user's password is changed at the broker, which drops every connection by a restart; the file follows later.
+/// Guarantees: every number arrives.
+#[test]
+fn a_password_that_is_rotated_loses_nothing() {
+    let test = "a_password_that_is_rotated_loses_nothing";
+    let Some(cluster) = Cluster::own(test, 1, &[]) else {
+        return;
+    };
+    let Some(python) = consume::python() else {
+        return;
+    };
+    let (listener, keys) = WAYS[5];
+    let topic = "security_rotated";
+    let mut probe = Probe::prepare(&format!(
+        "{HEAD}{}",
+        output(&cluster, "rotated", listener, keys)
+    ));
+    let file = probe.path("password");
+    fs::write(&file, cluster.text(&["password"])).expect("the folder is writable");
+    probe.restart();
+    until_there_are(&cluster, topic, 5);
+
+    let script = "import sys\nfrom confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion\n\
+                  change = UserScramCredentialUpsertion('probe', ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), b'another')\n\
+                  client = AdminClient({'bootstrap.servers': sys.argv[1]})\n\
+                  done = client.alter_user_scram_credentials([change])\n\
+                  [future.result() for future in done.values()]\n";
+    cluster::output(
+        Command::new(python)
+            .args(["-c", script])
+            .arg(cluster.bootstrap("plaintext")),
+    );
+    cluster.act(1, "stop");
+    cluster.act(1, "start");
+    until("a warning about the password", || {
+        let told = probe.diagnostics().to_ascii_lowercase();
+        told.contains("authentication").then_some(())
+    });
+    fs::write(&file, "another").expect("the folder is writable");
+    let before = consume::envelopes(&cluster, topic).len();
+    until_there_are(&cluster, topic, before + 20);
+    let ended = probe.stop();
+    let stream = one_stream(&consume::envelopes(&cluster, topic));
+    assert_eq!(stream.lost.len(), 0, "{stream:?}\n{}", ended.diagnostics);
 }

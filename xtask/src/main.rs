@@ -11,6 +11,7 @@ mod probe_binary;
 mod run;
 mod rustc_wrapper;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
 mod workspace;
@@ -30,6 +31,7 @@ enum Xtask {
     Docs(docs::Args),
     Bench(bench::Args),
     Kafka(kafka::Args),
+    Soak(soak::Args),
     #[command(hide = true)]
     BenchLoad(bench::load::Args),
 }
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
             Xtask::Docs(args) => docs::main(&args),
             Xtask::Bench(args) => bench::main(&args),
             Xtask::Kafka(args) => kafka::main(&args),
+            Xtask::Soak(args) => soak::main(&args),
             Xtask::BenchLoad(args) => bench::load::main(&args),
         }
     };

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     build_ebpf,
     command::{self, say},
-    setup,
+    kafka, setup,
 };
 
 /// Set up what is missing, then run every test; as root the kernel tests too
@@ -29,11 +29,21 @@ pub(crate) fn main(_args: &Args) -> anyhow::Result<()> {
     if rustix::process::geteuid().is_root() && setup::has_apt() {
         setup::install_packages("the kernel tests' devices", &DEVICE_PACKAGES)?;
     }
+    let kafka = kafka::provide();
     let mut tests = command::cargo("test");
     tests
         .args(["--workspace", "--no-fail-fast"])
         .env(KERNEL_TESTS.0, KERNEL_TESTS.1);
+    if kafka.is_ok() {
+        tests.env(kafka::REQUIRED.0, kafka::REQUIRED.1);
+    }
     let mut outcome = run(&mut tests)?;
+    match kafka {
+        Ok(()) => outcome.failed |= kafka::test_consumer().is_err(),
+        Err(error) => say(format_args!(
+            "SKIPPED: tests against a real Kafka (those of the mock cluster ran): {error:#}"
+        )),
+    }
     say("");
     if !rustix::process::geteuid().is_root() {
         // Each returned at once.

@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod certificates;
+mod clients;
 mod cluster;
 mod engine;
 mod node;
@@ -15,8 +16,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
+pub(crate) use self::clients::{provide, test_consumer};
 use self::{cluster::Cluster, engine::Choice};
 use crate::{command::say, workspace};
+
+/// Tells the Kafka tests that a broker and its clients are here, so that one that cannot run is a failure.
+pub(crate) const REQUIRED: (&str, &str) = ("DATAFLUX_KAFKA_TESTS", "required");
 
 /// A real Apache Kafka on loopback with throw-away certificates: up, down, logs, node
 #[derive(clap::Args)]

@@ -1,0 +1,127 @@
+//! `soak`: the long tests against a real Kafka, in release, and a table of their figures.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    build_ebpf,
+    command::{self, say},
+    kafka, setup,
+};
+
+/// The long tests: 200 kills, a 30-minute outage, a backlog of a day; or one of them
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which; all of them, one after the other, without it
+    #[arg(value_enum)]
+    scenario: Option<Scenario>,
+    /// How long the outage lasts [30], or how much the backlog stands for [1440]
+    #[arg(long)]
+    minutes: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Scenario {
+    /// 200 rounds of SIGKILL (some ten minutes)
+    Kills,
+    /// The broker is away for half an hour; sums are compared with a file's to the last count
+    Outage,
+    /// As many envelopes as a day has at 10 s; made in 15 minutes, delivered in one
+    Backlog,
+}
+
+impl Scenario {
+    const ALL: [Self; 3] = [Self::Kills, Self::Outage, Self::Backlog];
+
+    /// The test's name.
+    const fn test(self) -> &'static str {
+        match self {
+            Self::Kills => "soak::soak_kills",
+            Self::Outage => "soak::soak_outage",
+            Self::Backlog => "soak::soak_backlog",
+        }
+    }
+}
+
+/// What came of a scenario.
+struct Outcome {
+    scenario: Scenario,
+    passed: bool,
+    took: Duration,
+    figures: Vec<String>,
+}
+
+pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
+    build_ebpf::build(&setup::kernel_tools()?)?;
+    kafka::provide()?;
+    let chosen = args
+        .scenario
+        .map_or(Scenario::ALL.to_vec(), |one| vec![one]);
+    let outcomes = chosen
+        .into_iter()
+        .map(|scenario| run(scenario, args.minutes))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    say("");
+    for outcome in &outcomes {
+        let verdict = if outcome.passed { "passed" } else { "FAILED" };
+        let scenario = format!("{:?}", outcome.scenario).to_lowercase();
+        say(format_args!(
+            "{scenario:<10} {verdict} in {:.0} s",
+            outcome.took.as_secs_f64()
+        ));
+        for figure in &outcome.figures {
+            say(format_args!("           {figure}"));
+        }
+    }
+    if outcomes.iter().any(|outcome| !outcome.passed) {
+        bail!("soak failed");
+    }
+    Ok(())
+}
+
+fn run(scenario: Scenario, minutes: Option<u32>) -> anyhow::Result<Outcome> {
+    let mut test = command::cargo("test");
+    test.args(["--workspace", "--release", "--test", "kafka", "--"])
+        .args(["--ignored", "--exact", "--nocapture", scenario.test()])
+        .env(kafka::REQUIRED.0, kafka::REQUIRED.1);
+    if let Some(minutes) = minutes {
+        test.env("DATAFLUX_SOAK_MINUTES", minutes.to_string());
+    }
+    let begin = Instant::now();
+    let (passed, figures) = watch(&mut test)?;
+    Ok(Outcome {
+        scenario,
+        passed,
+        took: begin.elapsed(),
+        figures,
+    })
+}
+
+/// Runs a test, shows what it prints, and picks its figures.
+fn watch(test: &mut Command) -> anyhow::Result<(bool, Vec<String>)> {
+    command::announce(test);
+    let mut child = test
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo test")?;
+    let output = child
+        .stdout
+        .take()
+        .context("a piped program has an output")?;
+    let mut figures = Vec::new();
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("cannot read what the test prints")?;
+        let line = String::from_utf8_lossy(&line);
+        say(&line);
+        if let Some((_, figure)) = line.split_once("figure: ") {
+            figures.push(figure.to_owned());
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo test")?;
+    Ok((status.success(), figures))
+}
