@@ -97,12 +97,10 @@ fn every_protocol_and_mechanism_delivers() {
     for secret in [password, key_password, token] {
         assert!(!ended.diagnostics.contains(secret), "{}", ended.diagnostics);
     }
-    for index in 0..WAYS.len() {
-        let stream = one_stream(&consume::envelopes(
-            cluster,
-            &format!("security_way{index}"),
-        ));
-        assert_eq!(stream.lost.len(), 0, "{:?}: {stream:?}", WAYS[index]);
+    for (index, way) in WAYS.iter().enumerate() {
+        let found = consume::envelopes(cluster, &format!("security_way{index}"));
+        let stream = one_stream(&found);
+        assert_eq!(stream.lost.len(), 0, "{way:?}: {stream:?}");
     }
 }
 
