@@ -236,7 +236,8 @@ fn after_a_power_cut_everything_counts_as_handed_over() {
 
 #[test]
 fn what_the_disk_did_not_keep_is_declared() {
-    let cases: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage); 4] = [
         ("a missing segment", |folder| {
             fs::remove_file(folder.join("0000000001.seg")).unwrap();
         }),
