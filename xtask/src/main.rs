@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod debug_info;
 mod docs;
+mod fuzz;
 mod kafka;
 mod probe_binary;
 mod run;
@@ -30,6 +31,7 @@ enum Xtask {
     Check(check::Args),
     Docs(docs::Args),
     Bench(bench::Args),
+    Fuzz(fuzz::Args),
     Kafka(kafka::Args),
     Soak(soak::Args),
     #[command(hide = true)]
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             Xtask::Check(args) => check::main(&args),
             Xtask::Docs(args) => docs::main(&args),
             Xtask::Bench(args) => bench::main(&args),
+            Xtask::Fuzz(args) => fuzz::main(&args),
             Xtask::Kafka(args) => kafka::main(&args),
             Xtask::Soak(args) => soak::main(&args),
             Xtask::BenchLoad(args) => bench::load::main(&args),

@@ -1,6 +1,8 @@
 //! What an output adds to an envelope: its stream, its numbers, and what is missing between them.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{cell::Cell, ops::RangeInclusive, sync::Arc};
+
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{Envelope, WallTime};
 
@@ -28,8 +30,28 @@ pub struct Previous {
     /// What is known lost at its end.
     pub gaps: Vec<Gap>,
     /// The stream before that one, if it lost more than its own envelopes and the next stream could say.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "chain")]
     pub previous: Option<Box<Previous>>,
+}
+
+impl Previous {
+    /// No chain of streams is longer. What could not be told in one goes into the next.
+    pub const LONGEST_CHAIN: usize = 64;
+}
+
+/// Reads the rest of a chain, but no more than a thread's stack has room for, whatever the bytes say.
+fn chain<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<Previous>>, D::Error> {
+    thread_local! {
+        static DEPTH: Cell<usize> = const { Cell::new(1) };
+    }
+    let depth = DEPTH.get();
+    if depth > Previous::LONGEST_CHAIN {
+        return Err(D::Error::custom("a chain of streams that is too long"));
+    }
+    DEPTH.set(depth + 1);
+    let rest = Option::deserialize(from);
+    DEPTH.set(depth);
+    rest
 }
 
 /// Numbers of a stream that are lost.
@@ -100,4 +122,36 @@ pub struct Numbered {
     pub gaps: Vec<Gap>,
     /// What it carries.
     pub envelope: Arc<Envelope>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(length: usize) -> Previous {
+        let one = |previous| Previous {
+            id: "main-1".into(),
+            last: 1,
+            stop_time: 0,
+            gaps: Vec::new(),
+            previous,
+        };
+        (1..length).fold(one(None), |chain, _| one(Some(Box::new(chain))))
+    }
+
+    #[test]
+    fn a_chain_is_read_up_to_its_limit() {
+        for (length, good) in [
+            (1, true),
+            (Previous::LONGEST_CHAIN, true),
+            (Previous::LONGEST_CHAIN + 1, false),
+        ] {
+            let chain = of(length);
+            let bytes = postcard::to_stdvec(&chain).unwrap();
+            let read = postcard::from_bytes::<Previous>(&bytes);
+            assert_eq!(read.ok(), good.then(|| chain.clone()));
+            let text = serde_json::to_string(&chain).unwrap();
+            assert_eq!(serde_json::from_str::<Previous>(&text).is_ok(), good);
+        }
+    }
 }

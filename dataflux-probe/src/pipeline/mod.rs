@@ -13,7 +13,7 @@ pub mod shape;
 mod inbox;
 mod streams;
 mod queue;
-pub(crate) mod spool;
+pub mod spool;
 mod output;
 mod split;
 mod backoff;

@@ -136,6 +136,9 @@ impl Streams {
         let mut first = !std::mem::replace(&mut own.introduced, true);
         let mut told = Vec::new();
         for stream in earlier.iter_mut().rev() {
+            if told.len() == Previous::LONGEST_CHAIN {
+                break;
+            }
             if stream.name == own.name && (std::mem::take(&mut first) || !stream.gaps.is_empty()) {
                 told.push(stream.end(None));
                 stream.gaps.clear();

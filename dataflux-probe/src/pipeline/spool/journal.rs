@@ -123,6 +123,32 @@ fn checksum(generation: u64, body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&generation.to_le_bytes()), body)
 }
 
+/// Makes the checksums of what stands in the place of a header and of entries fit.
+pub(super) fn seal(bytes: &mut [u8]) {
+    let Some((header, mut rest)) = bytes.split_at_mut_checked(HEADER) else {
+        return;
+    };
+    let (checked, crc) = header.split_at_mut(HEADER - 4);
+    crc.copy_from_slice(&crc32c::crc32c(checked).to_le_bytes());
+    let generation = checked[8..16]
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    while let Some((frame, after)) = rest.split_at_mut_checked(FRAME) {
+        let length = frame
+            .first_chunk()
+            .map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let Some((body, next)) = after.split_at_mut_checked(length as usize) else {
+            return;
+        };
+        // The end.
+        if length == 0 {
+            return;
+        }
+        frame[4..].copy_from_slice(&checksum(generation, body).to_le_bytes());
+        rest = next;
+    }
+}
+
 fn paths(folder: &Path) -> [PathBuf; 2] {
     NAMES.map(|name| folder.join(name))
 }

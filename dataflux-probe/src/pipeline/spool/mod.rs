@@ -5,6 +5,8 @@
 
 mod codec;
 pub(super) mod dead_letters;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod reading;
 mod segment;
 mod ranges;

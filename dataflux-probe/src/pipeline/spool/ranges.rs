@@ -6,7 +6,22 @@ use serde::{Deserialize, Serialize};
 
 /// Numbers, as runs that are sorted and do not touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(u64, u64)>")]
 pub(super) struct Ranges(Vec<(u64, u64)>);
+
+impl TryFrom<Vec<(u64, u64)>> for Ranges {
+    type Error = &'static str;
+
+    fn try_from(runs: Vec<(u64, u64)>) -> Result<Self, Self::Error> {
+        let sorted =
+            runs.is_sorted_by(|&(_, before), &(after, _)| before.saturating_add(1) < after);
+        if sorted && runs.iter().all(|&(first, last)| first <= last) {
+            Ok(Self(runs))
+        } else {
+            Err("runs that are not in order")
+        }
+    }
+}
 
 impl Ranges {
     /// Adds numbers; those that are there already stay.

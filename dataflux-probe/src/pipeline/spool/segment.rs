@@ -2,7 +2,7 @@
 //!
 //! Whatever the bytes are, reading gives records or damage: no panic, and no allocation beyond the size of the file.
 
-mod format;
+pub(super) mod format;
 mod scan;
 
 use std::{

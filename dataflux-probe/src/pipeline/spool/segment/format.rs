@@ -15,7 +15,7 @@ const HEADER_CRC: usize = 60;
 pub(super) const LONGEST_OUTPUT: usize = 255;
 
 /// What a record begins with: not text, so that it is rare in bodies.
-pub(super) const MAGIC: [u8; 4] = [0xdf, b'P', b'R', 0x9e];
+pub(in crate::pipeline::spool) const MAGIC: [u8; 4] = [0xdf, b'P', b'R', 0x9e];
 /// The head up to the stream's id.
 const FIXED: usize = 35;
 /// What follows the id: checksums of the head and of the body.
@@ -59,9 +59,8 @@ pub(super) fn header(kind: Kind, output: &str) -> io::Result<Vec<u8>> {
     bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
     bytes[12] = kind_code(kind);
     bytes[13] = u8::try_from(output.len()).expect("at most 255");
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..HEADER_CRC]), output.as_bytes());
-    bytes[HEADER_CRC..].copy_from_slice(&crc.to_le_bytes());
     bytes.extend_from_slice(output.as_bytes());
+    seal_header(&mut bytes);
     Ok(bytes)
 }
 
@@ -116,10 +115,9 @@ pub(super) fn record(head: &Head, body: Body<'_>, out: &mut Vec<u8>) -> io::Resu
             .to_le_bytes(),
     );
     out.extend_from_slice(stream);
-    let crc = crc32c::crc32c(&out[start..]);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.extend_from_slice(&crc32c::crc32c(body.bytes).to_le_bytes());
+    out.extend_from_slice(&[0; CHECKSUMS]);
     out.extend_from_slice(body.bytes);
+    seal_record(&mut out[start..]);
     Ok(())
 }
 
@@ -211,6 +209,35 @@ pub(super) fn parse(bytes: &[u8]) -> Parsed<'_> {
         }
         _ => Parsed::Other,
     }
+}
+
+/// Makes the checksum of what stands in the place of a header fit.
+pub(in crate::pipeline::spool) fn seal_header(bytes: &mut [u8]) {
+    let Some((fixed, rest)) = bytes.split_at_mut_checked(HEADER) else {
+        return;
+    };
+    if let Some(name) = rest.get(..usize::from(fixed[13])) {
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&fixed[..HEADER_CRC]), name);
+        fixed[HEADER_CRC..].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// Makes the checksums of what stands in the place of a record fit.
+pub(in crate::pipeline::spool) fn seal_record(bytes: &mut [u8]) {
+    if bytes.len() < FIXED {
+        return;
+    }
+    let checked = FIXED + usize::from(u16::from_le_bytes([bytes[33], bytes[34]]));
+    let length = checked + CHECKSUMS;
+    let body_length = u32_at(bytes, 4) as usize;
+    if bytes.len() < length {
+        return;
+    }
+    let crc = crc32c::crc32c(&bytes[..checked]);
+    bytes[checked..checked + 4].copy_from_slice(&crc.to_le_bytes());
+    let end = bytes.len().min(length + body_length);
+    let crc = crc32c::crc32c(&bytes[length..end]);
+    bytes[checked + 4..length].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
