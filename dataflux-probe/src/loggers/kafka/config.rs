@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::{
+    config::{ClientConfig, RDKafkaLogLevel},
+    producer::BaseProducer,
+};
 use serde::Deserialize;
 
 use super::{
@@ -168,10 +171,26 @@ impl Settings {
             flush_timeout: keys.flush_timeout.0,
             properties,
         };
-        // What is wrong only together.
-        let native = settings.client(&Secrets::default());
-        native.map_err(|error| section.error(None, format!("{error:#}")))?;
+        let together = settings.try_out();
+        together.map_err(|error| section.error(None, format!("{error:#}")))?;
         Ok(settings)
+    }
+
+    /// Finds what is wrong only together, by a producer that has no brokers and so opens nothing.
+    fn try_out(&self) -> anyhow::Result<()> {
+        let mut client = self.client(&Secrets::default())?;
+        let connects = ["bootstrap.servers", "test.mock.num.brokers", "debug"].into_iter();
+        let secures = self.properties.keys().map(|name| &**name).filter(|name| {
+            let groups = ["security.", "ssl.", "sasl.", "enable.ssl."];
+            groups.iter().any(|group| name.starts_with(group))
+        });
+        for name in connects.chain(secures) {
+            client.remove(name);
+        }
+        let producer = client.create::<BaseProducer>();
+        producer
+            .map(drop)
+            .map_err(|error| properties::refused_by(&error))
     }
 
     /// What a producer is made of.

@@ -177,6 +177,7 @@ pub(super) fn refused_by(error: &KafkaError) -> anyhow::Error {
         KafkaError::ClientConfig(_, description, name, _) => {
             anyhow!("librdkafka refuses {name}: {description}")
         }
+        KafkaError::ClientCreation(description) => anyhow!("librdkafka refuses it: {description}"),
         KafkaError::Nul(_) => anyhow!("a value has a zero byte"),
         error => anyhow!("{error}"),
     }

@@ -1,5 +1,8 @@
 //! The logger against librdkafka's cluster in this process.
 
+mod config;
+mod faults;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -12,10 +15,16 @@ use rdkafka::{
     message::Headers as _,
     mocking::MockCluster,
     producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
 };
+use serde_json::json;
 
 use super::*;
-use crate::{loggers::contract, plugin::testing::context};
+use crate::{
+    loggers::contract,
+    model::{Metadata, Part},
+    plugin::testing::context,
+};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -87,4 +96,46 @@ async fn keeps_the_contract_of_loggers() {
         held.drain(..bytes).collect()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_record_says_where_it_belongs() {
+    let cluster = cluster(&["a.web_1.b12.unknown.memory"]);
+    let brokers = cluster.bootstrap_servers();
+    let text = format!(
+        "brokers = ['{brokers}']\nkey = 'label.rack'\n\
+         topic = 'a.{{host}}.{{label.rack}}.{{label.none}}.{{reader}}'\n"
+    );
+    let mut context = context(Path::new("/nowhere"));
+    context.per_reader = true;
+    let mut logger = PLUGIN.build_from(&text, &context).unwrap();
+    let sections = [
+        ("host", json!({"name": "web/1"})),
+        ("labels", json!({"rack": "b12"})),
+    ];
+    let sections = sections.map(|(name, section)| (name, section.as_object().unwrap().clone()));
+    let payload = Payload {
+        content_type: "application/json",
+        range: 7..=9,
+        part: Part { part: 2, parts: 3 },
+        readers: vec!["memory"],
+        metadata: Arc::new(Metadata {
+            sections: sections.into(),
+        }),
+        ..contract::payload("text")
+    };
+    logger.send(payload).await.unwrap();
+    let (key, value, headers) = receive(&consumer(&cluster, "a.web_1.b12.unknown.memory"));
+    assert_eq!((key.as_deref(), &*value), (Some("b12"), "text".as_bytes()));
+    let expected = [
+        ("content-type", "application/json"),
+        ("first", "7"),
+        ("last", "9"),
+        ("part", "2"),
+        ("parts", "3"),
+        ("schema", "dataflux.envelope/1"),
+        ("stream", "test-1"),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(headers, expected.into());
 }
