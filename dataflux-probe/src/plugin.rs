@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use crate::{config::Section, model::MetricDef, pipeline::counters::Counters};
+use crate::{config::Section, formatters::Fields, model::MetricDef, pipeline::counters::Counters};
 
 /// One entry of a registry. `T` is the plugin's trait object: the one generic struct that serves four registries.
 pub struct Plugin<T: ?Sized + 'static> {
@@ -73,6 +73,8 @@ pub struct Context {
     pub output: String,
     /// Whether each envelope of that output holds one reader only.
     pub per_reader: bool,
+    /// What that output's records have of the fields that they can do without.
+    pub fields: Arc<Fields>,
     /// A short hash of the configuration file, for the `agent` section.
     pub config_hash: Arc<str>,
     /// When the probe started.
@@ -118,6 +120,7 @@ pub(crate) mod testing {
             counters: Counters::default().into(),
             output: String::new(),
             per_reader: false,
+            fields: std::sync::Arc::default(),
             config_hash: "5f0c".into(),
             started: 1_700_000_000_123_456_789,
         }

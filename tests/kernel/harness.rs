@@ -87,6 +87,7 @@ fn context() -> Context {
         counters: Arc::new(Counters::default()),
         output: String::new(),
         per_reader: false,
+        fields: Arc::default(),
         config_hash: "test".into(),
         started: 0,
     }

@@ -25,7 +25,7 @@ use crate::{
     pipeline,
     plugin::{Context, Plugin, Roots},
 };
-use outputs::Surroundings;
+use outputs::Choice;
 use problem::Problems;
 use section::File;
 use values::Time;
@@ -125,6 +125,9 @@ impl Config {
     }
 }
 
+/// Who stops a service waits less than that.
+const LONGEST_DRAIN: Duration = Duration::from_hours(1);
+
 const SECTIONS: [&str; 4] = ["probe", "metadata", "metrics", "output"];
 
 /// What is wrong is noted; the result only counts if nothing is.
@@ -150,6 +153,7 @@ fn build(
         counters: Arc::default(),
         output: String::new(),
         per_reader: false,
+        fields: Arc::default(),
         config_hash: hash,
         started: now(),
     };
@@ -161,16 +165,13 @@ fn build(
         probe.interval.0,
         problems,
     );
-    let outputs = outputs::outputs(
-        output,
+    let choice = Choice {
         registries,
-        &context,
-        Surroundings {
-            interval,
-            has_state_dir: probe.state_dir.is_some(),
-        },
-        problems,
-    );
+        readers: &readers,
+        interval,
+        has_state_dir: probe.state_dir.is_some(),
+    };
+    let outputs = outputs::outputs(output, choice, &context, problems);
     Config {
         interval,
         state_dir: probe.state_dir,
@@ -185,6 +186,14 @@ fn build(
 fn parse_probe(section: &Section<'_>, problems: &mut Problems) -> Probe {
     let probe: Probe = problems.note(section.parse()).unwrap_or_default();
     problems.note(readers::check_interval(section, probe.interval));
+    if probe.drain.0 > LONGEST_DRAIN {
+        let message = format!(
+            "{} is longer than {}",
+            humantime::format_duration(probe.drain.0),
+            humantime::format_duration(LONGEST_DRAIN)
+        );
+        problems.push(section.error(Some("drain"), message));
+    }
     probe
 }
 

@@ -1,8 +1,11 @@
 //! `[output.NAME]`: which formatter writes for which logger, and what is done when it does not keep up.
 
+mod shaping;
+
 use std::{sync::Arc, time::Duration};
 
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::{
     Registries, Section,
@@ -12,10 +15,7 @@ use super::{
 };
 use crate::{
     loggers::Logger,
-    pipeline::{
-        self, SpoolSync, WhenFull,
-        shape::{Entities, Shape},
-    },
+    pipeline::{self, SpoolSync, WhenFull, shape::Entities},
     plugin::{Context, Plugin},
 };
 
@@ -29,6 +29,18 @@ struct Output {
     envelope: Contents,
     #[serde(default)]
     zeros: Zeros,
+    #[serde(default)]
+    sources: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    filters: Vec<Spanned<String>>,
+    #[serde(default)]
+    fields: Option<Vec<String>>,
+    #[serde(default)]
+    empty_labels: EmptyLabels,
+    #[serde(default)]
+    entities: Entities,
+    #[serde(default)]
+    resolution: Option<Time>,
     #[serde(default = "default_queue_bytes")]
     queue_bytes: Bytes,
     #[serde(default)]
@@ -73,21 +85,32 @@ enum Zeros {
     Keep,
 }
 
-/// What outputs have to know of the rest of the configuration.
+/// What is done with labels whose value is empty.
+#[derive(Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EmptyLabels {
+    #[default]
+    Keep,
+    Drop,
+}
+
+/// What outputs can choose from.
 #[derive(Clone, Copy)]
-pub(super) struct Surroundings {
+pub(super) struct Choice<'a> {
+    pub(super) registries: Registries,
+    /// Metric readers that are switched on.
+    pub(super) readers: &'a [pipeline::Reader],
     /// How often envelopes leave.
     pub(super) interval: Duration,
-    /// Whether there is a folder for spools.
+    /// Whether there is a place for spools.
     pub(super) has_state_dir: bool,
 }
 
 /// Builds the outputs of `[output]`. At least one must run, and no two may write to one place.
 pub(super) fn outputs(
     mut group: Section<'_>,
-    registries: Registries,
+    choice: Choice<'_>,
     context: &Context,
-    around: Surroundings,
     problems: &mut Problems,
 ) -> Vec<pipeline::Output> {
     let already = problems.len();
@@ -96,14 +119,7 @@ pub(super) fn outputs(
     let mut claimed: Vec<(String, String)> = Vec::new();
     let mut outputs = Vec::new();
     for (name, section) in sections {
-        let output = one(
-            &name,
-            section.clone(),
-            registries,
-            context,
-            around,
-            problems,
-        );
+        let output = one(&name, section.clone(), choice, context, problems);
         let Some(output) = problems.note(output).flatten() else {
             continue;
         };
@@ -127,9 +143,8 @@ pub(super) fn outputs(
 fn one(
     name: &str,
     mut section: Section<'_>,
-    registries: Registries,
+    choice: Choice<'_>,
     context: &Context,
-    around: Surroundings,
     problems: &mut Problems,
 ) -> anyhow::Result<Option<pipeline::Output>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -139,20 +154,30 @@ fn one(
     }
     let mut own_sections = section.take_sections();
     let output: Output = section.parse()?;
+    if output.queue_bytes.0 == 0 {
+        problems.push(section.error(Some("queue_bytes"), "0 leaves no room for any envelope"));
+    }
+    let shape = shaping::shape(&output, &section, choice, problems);
     let context = Context {
         output: name.to_owned(),
-        per_reader: output.envelope == Contents::PerReader,
+        per_reader: shape.per_reader,
+        fields: Arc::new(shaping::fields(&output, &section, choice, problems)),
         ..context.clone()
     };
-    let dead_letter_bytes = problems.note(dead_letters(&output, &section, around.has_state_dir));
-    let spool = problems.note(spool(&output, &section, around.has_state_dir));
+    let dead_letter_bytes = problems.note(dead_letters(&output, &section, choice.has_state_dir));
+    let spool = problems.note(spool(&output, &section, choice.has_state_dir));
     let formatter = find(
-        registries.formatters,
+        choice.registries.formatters,
         "formatter",
         &output.formatter,
         &section,
     );
-    let logger = find(registries.loggers, "logger", &output.logger, &section);
+    let logger = find(
+        choice.registries.loggers,
+        "logger",
+        &output.logger,
+        &section,
+    );
     let (formatter, logger) = (problems.note(formatter), problems.note(logger));
     let mut own = |name: &str| match own_sections.iter().position(|(own, _)| own == name) {
         Some(index) => own_sections.remove(index).1,
@@ -176,12 +201,9 @@ fn one(
         formatter,
         logger,
         opened: false,
-        shape: Arc::new(Shape {
-            per_reader: context.per_reader,
-            keep_zeros: output.zeros == Zeros::Keep,
-            ..Shape::default()
-        }),
-        entities: Entities::Both,
+        shape: Arc::new(shape),
+        entities: output.entities,
+        resolution: output.resolution.map(|resolution| resolution.0),
         queue_bytes: output.queue_bytes.0,
         when_full: output.when_full,
         spool: spool.flatten(),
@@ -263,3 +285,6 @@ fn find<T: ?Sized>(
         section.error(Some(what), message)
     })
 }
+
+#[cfg(test)]
+mod tests;

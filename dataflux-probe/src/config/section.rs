@@ -199,6 +199,17 @@ impl<'a> Section<'a> {
         Invalid::new(vec![self.problem(key, &message.to_string())]).into()
     }
 
+    /// An error about a place in the file that belongs to one of this section's keys.
+    pub(super) fn error_at(
+        &self,
+        at: usize,
+        key: &str,
+        message: impl std::fmt::Display,
+    ) -> anyhow::Error {
+        let problem = self.file.problem(at, &self.join(key), &message.to_string());
+        Invalid::new(vec![problem]).into()
+    }
+
     fn problem(&self, key: Option<&str>, message: &str) -> Problem {
         let at = key
             .and_then(|key| self.table.get_ref().get_key_value(key))

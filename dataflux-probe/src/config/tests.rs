@@ -97,10 +97,13 @@ const PLUGINS: Registries = Registries {
     loggers: &[&FILE],
 };
 
+const READER: &str = "\n[metrics.cpu]\n";
 const OUTPUT: &str = "\n[output.a]\nformatter = 'json'\nlogger = 'file'\n";
 
+/// With a reader at the end if the text has none.
 fn parse(text: &str) -> Result<Config, Invalid> {
-    Config::parse("p.toml".as_ref(), text.to_owned(), PLUGINS)
+    let reader = if text.contains("metrics") { "" } else { READER };
+    Config::parse("p.toml".as_ref(), format!("{text}{reader}"), PLUGINS)
 }
 
 fn error(text: &str) -> String {
@@ -211,6 +214,14 @@ fn every_mistake_has_its_place_and_what_is_known() {
             "[output.'b/c']\nformatter = 'json'\nlogger = 'file'",
             "p.toml:1: output.b/c: a name has ASCII letters, digits, `_` and `-` only",
         ),
+        (
+            "[output.b]\nformatter = 'json'\nlogger = 'file'\nqueue_bytes = 0",
+            "p.toml:4: output.b.queue_bytes: 0 leaves no room for any envelope",
+        ),
+        (
+            "[probe]\ndrain = '300y'",
+            "p.toml:2: probe.drain: 300years is longer than 1h",
+        ),
         ("[output]\nb = 1", "p.toml:2: output.b: must be a section"),
         ("[metrics.cpu", "p.toml:1: not TOML: "),
         (
@@ -285,7 +296,7 @@ fn what_is_not_written_has_its_default() {
     assert_eq!(config.drain, Duration::from_secs(5));
     assert_eq!(config.state_dir, None);
     assert_eq!(config.context.roots, Roots::default());
-    assert!(config.readers.is_empty() && config.metadata.is_empty());
+    assert!(config.metadata.is_empty());
     let output = &config.outputs[0];
     assert_eq!((&*output.name, output.queue_bytes), ("a", 16 << 20));
     assert_eq!(output.when_full, WhenFull::Coalesce);

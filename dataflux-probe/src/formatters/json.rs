@@ -1,19 +1,21 @@
 //! `json`: one envelope per line, as docs/envelope.md describes it field by field.
 
-use std::{collections::BTreeMap, time::Duration};
+mod writer;
 
-use anyhow::Context as _;
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use std::sync::Arc;
 
-use super::{Formatter, by_metric, rfc3339::Rfc3339};
+use serde::Deserialize;
+
+use super::{Fields, Formatter, by_metric};
 use crate::{
     histogram::SCHEME,
     model::{
         Buckets, Entity, EntityKey, Gap, Kind, Metric, MetricDef, Numbered, Previous, SCHEMA,
-        Source, Value, WallTime, Window,
+        Source, Stream, Value, WallTime,
     },
     plugin::{Needs, Plugin},
 };
+use writer::{Object, Writer};
 
 pub(super) static PLUGIN: Plugin<dyn Formatter> = Plugin {
     name: "json",
@@ -21,9 +23,11 @@ pub(super) static PLUGIN: Plugin<dyn Formatter> = Plugin {
     needs: Needs::NOTHING,
     example: "# No options.",
     metrics: &[],
-    build: |section, _context| {
+    build: |section, context| {
         let Config {} = section.parse()?;
-        Ok(Box::new(Json))
+        Ok(Box::new(Json {
+            fields: Arc::clone(&context.fields),
+        }))
     },
 };
 
@@ -31,7 +35,9 @@ pub(super) static PLUGIN: Plugin<dyn Formatter> = Plugin {
 #[serde(deny_unknown_fields)]
 struct Config {}
 
-struct Json;
+struct Json {
+    fields: Arc<Fields>,
+}
 
 impl Formatter for Json {
     fn content_type(&self) -> &'static str {
@@ -44,275 +50,213 @@ impl Formatter for Json {
         trans_time: WallTime,
         out: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
-        let start = out.len();
-        if let Err(error) = serde_json::to_writer(&mut *out, &Record::new(numbered, trans_time)) {
-            out.truncate(start);
-            return Err(error).context("writing an envelope as JSON");
-        }
+        self.write(numbered, trans_time, &mut Writer::new(out));
         out.push(b'\n');
         Ok(())
     }
 }
 
-/// The line. The structs below lie over the model and borrow everything.
-#[derive(Serialize)]
-struct Record<'a> {
-    schema: &'static str,
-    stream: StreamView<'a>,
-    header: &'a BTreeMap<&'static str, serde_json::Map<String, serde_json::Value>>,
-    start_time: Rfc3339,
-    stop_time: Rfc3339,
-    trans_time: Rfc3339,
-    duration_ns: u64,
-    suspended_ns: u64,
-    clock_step_ns: i64,
-    #[serde(serialize_with = "sources")]
-    sources: &'a [Source],
-}
-
-#[derive(Serialize)]
-struct StreamView<'a> {
-    id: &'a str,
-    first: u64,
-    last: u64,
-    part: u32,
-    parts: u32,
-    gaps: &'a [Gap],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous: Option<PreviousView<'a>>,
-}
-
-#[derive(Serialize)]
-struct PreviousView<'a> {
-    id: &'a str,
-    last: u64,
-    stop_time: Rfc3339,
-    gaps: &'a [Gap],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous: Option<Box<Self>>,
-}
-
-impl<'a> PreviousView<'a> {
-    fn new(previous: &'a Previous) -> Self {
-        Self {
-            id: &previous.id,
-            last: previous.last,
-            stop_time: Rfc3339(previous.stop_time),
-            gaps: &previous.gaps,
-            previous: previous
-                .previous
-                .as_deref()
-                .map(|earlier| Box::new(Self::new(earlier))),
-        }
-    }
-}
-
-impl<'a> Record<'a> {
-    fn new(numbered: &'a Numbered, trans_time: WallTime) -> Self {
+impl Json {
+    fn write(&self, numbered: &Numbered, trans_time: WallTime, out: &mut Writer<'_>) {
         let envelope = &*numbered.envelope;
-        let Window {
-            start,
-            stop,
-            duration,
-            suspended,
-            clock_step,
-        } = envelope.window;
-        Self {
-            schema: SCHEMA,
-            stream: StreamView {
-                id: &numbered.stream.id,
-                first: *numbered.range.start(),
-                last: *numbered.range.end(),
-                part: numbered.part.part,
-                parts: numbered.part.parts,
-                gaps: &numbered.gaps,
-                previous: numbered.stream.previous.as_ref().map(PreviousView::new),
+        let window = envelope.window;
+        let mut object = out.object();
+        object.plain("schema", SCHEMA);
+        stream(numbered, &mut object.key("stream"));
+        self.header(numbered, &mut object.key("header"));
+        object.time("start_time", window.start);
+        object.time("stop_time", window.stop);
+        object.time("trans_time", trans_time);
+        object.nanoseconds("duration_ns", window.duration);
+        object.nanoseconds("suspended_ns", window.suspended);
+        object.signed("clock_step_ns", window.clock_step);
+        let mut sources = object.array("sources");
+        for one in &envelope.sources {
+            self.source(one, &mut sources.item());
+        }
+        sources.end();
+        object.end();
+    }
+
+    fn header(&self, numbered: &Numbered, out: &mut Writer<'_>) {
+        let mut header = out.object();
+        for (name, section) in self.fields.header(&numbered.envelope.metadata) {
+            let mut object = header.object(name);
+            for (field, value) in section {
+                object.json(field, value);
+            }
+            object.end();
+        }
+        header.end();
+    }
+
+    fn source(&self, source: &Source, out: &mut Writer<'_>) {
+        let window = source.window;
+        let mut object = out.object();
+        object.plain("reader", source.reader);
+        object.plain("status", source.health.status.name());
+        if !source.health.reason.is_empty() {
+            object.text("reason", &source.health.reason);
+        }
+        object.time("start_time", window.start);
+        object.time("stop_time", window.stop);
+        object.nanoseconds("duration_ns", window.duration);
+        if !window.suspended.is_zero() {
+            object.nanoseconds("suspended_ns", window.suspended);
+        }
+        if window.clock_step != 0 {
+            object.signed("clock_step_ns", window.clock_step);
+        }
+        object.nanoseconds("covered_ns", source.covered);
+        object.number("lost", source.lost);
+        let mut unsupported = object.array("unsupported");
+        for def in &source.unsupported {
+            unsupported.item().plain(def.name);
+        }
+        unsupported.end();
+        let mut metrics = object.array("metrics");
+        for (def, series) in by_metric(&source.metrics) {
+            self.metric(def, &series, &mut metrics.item());
+        }
+        metrics.end();
+        object.end();
+    }
+
+    fn metric(&self, def: &MetricDef, series: &[&Metric], out: &mut Writer<'_>) {
+        let mut object = out.object();
+        object.plain("name", def.name);
+        object.plain(
+            "kind",
+            match def.kind {
+                Kind::Counter { .. } => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
             },
-            header: &envelope.metadata.sections,
-            start_time: Rfc3339(start),
-            stop_time: Rfc3339(stop),
-            trans_time: Rfc3339(trans_time),
-            duration_ns: nanoseconds(duration),
-            suspended_ns: nanoseconds(suspended),
-            clock_step_ns: clock_step,
-            sources: &envelope.sources,
+        );
+        object.plain("unit", def.unit.name());
+        if def.kind == Kind::Histogram {
+            object.plain("scheme", SCHEME);
         }
+        let mut list = object.array("series");
+        for one in series {
+            self.series(one, &mut list.item());
+        }
+        list.end();
+        object.end();
     }
-}
 
-#[derive(Serialize)]
-struct SourceView<'a> {
-    reader: &'static str,
-    status: &'static str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    reason: &'a str,
-    start_time: Rfc3339,
-    stop_time: Rfc3339,
-    duration_ns: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    suspended_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    clock_step_ns: Option<i64>,
-    covered_ns: u64,
-    lost: u64,
-    #[serde(serialize_with = "names")]
-    unsupported: &'a [&'static MetricDef],
-    #[serde(serialize_with = "metrics")]
-    metrics: &'a [Metric],
-}
-
-impl<'a> SourceView<'a> {
-    fn new(source: &'a Source) -> Self {
-        let Window {
-            start,
-            stop,
-            duration,
-            suspended,
-            clock_step,
-        } = source.window;
-        Self {
-            reader: source.reader,
-            status: source.health.status.name(),
-            reason: &source.health.reason,
-            start_time: Rfc3339(start),
-            stop_time: Rfc3339(stop),
-            duration_ns: nanoseconds(duration),
-            suspended_ns: Some(nanoseconds(suspended)).filter(|&suspended| suspended != 0),
-            clock_step_ns: Some(clock_step).filter(|&step| step != 0),
-            covered_ns: nanoseconds(source.covered),
-            lost: source.lost,
-            unsupported: &source.unsupported,
-            metrics: &source.metrics,
+    /// Its entity under the name of the entity's kind, its labels, its value.
+    fn series(&self, metric: &Metric, out: &mut Writer<'_>) {
+        let mut object = out.object();
+        if let Some(of) = &metric.entity {
+            entity(of, metric, &mut object.key(of.kind.name()));
         }
-    }
-}
-
-#[derive(Serialize)]
-struct MetricView<'a> {
-    name: &'static str,
-    kind: &'static str,
-    unit: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scheme: Option<&'static str>,
-    series: Vec<SeriesView<'a>>,
-}
-
-impl<'a> MetricView<'a> {
-    fn new(def: &'static MetricDef, series: Vec<&'a Metric>) -> Self {
-        let (kind, scheme) = match def.kind {
-            Kind::Counter { .. } => ("counter", None),
-            Kind::Gauge => ("gauge", None),
-            Kind::Histogram => ("histogram", Some(SCHEME)),
-        };
-        Self {
-            name: def.name,
-            kind,
-            unit: def.unit.name(),
-            scheme,
-            series: series.into_iter().map(SeriesView).collect(),
-        }
-    }
-}
-
-/// One series: its entity under the name of the entity's kind, its labels, its value.
-struct SeriesView<'a>(&'a Metric);
-
-impl Serialize for SeriesView<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self(metric) = self;
-        let mut map = serializer.serialize_map(None)?;
-        if let Some(entity) = &metric.entity {
-            map.serialize_entry(entity.kind.name(), &EntityView::new(entity, metric))?;
-        }
-        if !metric.labels.is_empty() {
-            map.serialize_entry("labels", &Labels(metric))?;
+        let wanted = |value: &str| self.fields.empty_labels || !value.is_empty();
+        if metric.labels.iter().any(|value| wanted(value)) {
+            let mut labels = object.object("labels");
+            for (name, value) in metric.def.labels.iter().zip(&metric.labels) {
+                if wanted(value) {
+                    labels.text(name, value);
+                }
+            }
+            labels.end();
         }
         match &metric.value {
             Value::Counter { value, total } => {
-                map.serialize_entry("value", value)?;
-                map.serialize_entry("total", total)?;
-            }
-            Value::Gauge { value, min, max } => {
-                map.serialize_entry("value", value)?;
-                if [min, max]
-                    .iter()
-                    .any(|bound| bound.to_bits() != value.to_bits())
-                {
-                    map.serialize_entry("min", min)?;
-                    map.serialize_entry("max", max)?;
+                match value {
+                    Some(value) => object.number("value", *value),
+                    None => object.null("value"),
+                }
+                if self.fields.total {
+                    object.number("total", *total);
                 }
             }
-            Value::Histogram(buckets) => {
-                map.serialize_entry("sum", &buckets.sum)?;
-                map.serialize_entry("index", &Indices(buckets))?;
-                map.serialize_entry("counts", &Counts(buckets))?;
+            Value::Gauge { value, min, max } => {
+                object.float("value", *value);
+                let bounds = [min, max].map(|bound| bound.to_bits());
+                if bounds != [value.to_bits(); 2] {
+                    if self.fields.min {
+                        object.float("min", *min);
+                    }
+                    if self.fields.max {
+                        object.float("max", *max);
+                    }
+                }
             }
+            Value::Histogram(buckets) => histogram(buckets, &mut object),
         }
-        map.end()
+        object.end();
     }
 }
 
-#[derive(Serialize)]
-struct EntityView<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    other: Option<bool>,
-}
-
-impl<'a> EntityView<'a> {
-    fn new(entity: &'a Entity, metric: &'a Metric) -> Self {
-        let (id, name) = metric.id_and_name();
-        Self {
-            id: id.map(|id| entity.kind.format_id(id)),
-            name,
-            other: (entity.key == EntityKey::Other).then_some(true),
-        }
+fn histogram(buckets: &Buckets, object: &mut Object<'_>) {
+    object.number("sum", buckets.sum);
+    let mut index = object.array("index");
+    for &(bucket, _) in &buckets.counts {
+        index.item().number(bucket.into());
     }
-}
-
-struct Labels<'a>(&'a Metric);
-
-impl Serialize for Labels<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.def.labels.iter().zip(&self.0.labels))
+    index.end();
+    let mut counts = object.array("counts");
+    for &(_, count) in &buckets.counts {
+        counts.item().number(count);
     }
+    counts.end();
 }
 
-struct Indices<'a>(&'a Buckets);
-
-impl Serialize for Indices<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.counts.iter().map(|(index, _)| index))
+fn entity(entity: &Entity, metric: &Metric, out: &mut Writer<'_>) {
+    let (id, name) = metric.id_and_name();
+    let mut object = out.object();
+    if let Some(id) = id {
+        object.plain("id", &entity.kind.format_id(id));
     }
-}
-
-struct Counts<'a>(&'a Buckets);
-
-impl Serialize for Counts<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.counts.iter().map(|(_, count)| count))
+    if let Some(name) = name {
+        object.text("name", name);
     }
+    if entity.key == EntityKey::Other {
+        object.yes("other");
+    }
+    object.end();
 }
 
-fn sources<S: Serializer>(sources: &[Source], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(sources.iter().map(SourceView::new))
+fn stream(numbered: &Numbered, out: &mut Writer<'_>) {
+    let Stream {
+        id,
+        previous: before,
+    } = &*numbered.stream;
+    let mut object = out.object();
+    object.text("id", id);
+    object.number("first", *numbered.range.start());
+    object.number("last", *numbered.range.end());
+    object.number("part", numbered.part.part.into());
+    object.number("parts", numbered.part.parts.into());
+    gaps(&numbered.gaps, &mut object);
+    if let Some(before) = before {
+        previous(before, &mut object.key("previous"));
+    }
+    object.end();
 }
 
-fn names<S: Serializer>(defs: &[&'static MetricDef], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(defs.iter().map(|def| def.name))
+fn previous(stream: &Previous, out: &mut Writer<'_>) {
+    let mut object = out.object();
+    object.text("id", &stream.id);
+    object.number("last", stream.last);
+    object.time("stop_time", stream.stop_time);
+    gaps(&stream.gaps, &mut object);
+    if let Some(before) = &stream.previous {
+        previous(before, &mut object.key("previous"));
+    }
+    object.end();
 }
 
-fn metrics<S: Serializer>(metrics: &[Metric], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(
-        by_metric(metrics)
-            .into_iter()
-            .map(|(def, series)| MetricView::new(def, series)),
-    )
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+fn gaps(gaps: &[Gap], object: &mut Object<'_>) {
+    let mut list = object.array("gaps");
+    for gap in gaps {
+        let mut item = list.item();
+        let mut object = item.object();
+        object.number("first", gap.first);
+        object.number("last", gap.last);
+        object.plain("cause", gap.cause.name());
+        object.end();
+    }
+    list.end();
 }

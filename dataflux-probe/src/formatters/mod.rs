@@ -4,11 +4,14 @@
 mod arbitrary;
 #[cfg(test)]
 mod golden;
+mod fields;
 mod json;
 pub(crate) mod rfc3339;
 mod text;
 
 use std::ptr;
+
+pub use fields::Fields;
 
 use crate::{
     model::{Metric, MetricDef, Numbered, WallTime},

@@ -11,25 +11,16 @@ const CYCLE_DAYS: i64 = 146_097;
 /// From 0000-03-01 to 1970-01-01.
 const EPOCH_DAYS: i64 = 719_468;
 
+/// What a time looks like; its digits are filled in.
+const TEMPLATE: [u8; 30] = *b"0000-00-00T00:00:00.000000000Z";
+
 /// Displays any wall time as `2026-03-01T12:00:03.000018211Z`; times before 1970 too, unlike what works on `SystemTime`.
 #[derive(Clone, Copy)]
 pub(crate) struct Rfc3339(pub(crate) WallTime);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, nanoseconds) = (
-            self.0.div_euclid(NANOSECONDS),
-            self.0.rem_euclid(NANOSECONDS),
-        );
-        let (year, month, day) = date(seconds.div_euclid(DAY_SECONDS));
-        let second = seconds.rem_euclid(DAY_SECONDS);
-        write!(
-            out,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{nanoseconds:09}Z",
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        )
+        out.write_str(str::from_utf8(&text(self.0)).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -37,6 +28,30 @@ impl serde::Serialize for Rfc3339 {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// The time as text.
+pub(super) fn text(time: WallTime) -> [u8; 30] {
+    let (seconds, nanoseconds) = (time.div_euclid(NANOSECONDS), time.rem_euclid(NANOSECONDS));
+    let (year, month, day) = date(seconds.div_euclid(DAY_SECONDS));
+    let second = seconds.rem_euclid(DAY_SECONDS);
+    let mut text = TEMPLATE;
+    // 64 bits of nanoseconds reach from 1677 to 2262.
+    for (place, mut value) in [
+        (0..4, year),
+        (5..7, month),
+        (8..10, day),
+        (11..13, second / 3600),
+        (14..16, second / 60 % 60),
+        (17..19, second % 60),
+        (20..29, nanoseconds),
+    ] {
+        for digit in text[place].iter_mut().rev() {
+            *digit += u8::try_from(value % 10).unwrap_or_default();
+            value /= 10;
+        }
+    }
+    text
 }
 
 /// Year, month and day of a day counted from 1970-01-01. Years begin in March inside, so that a leap day is the last day

@@ -9,13 +9,14 @@ mod scale;
 use std::{
     borrow::Cow,
     io::{self, Write as _},
+    sync::Arc,
     time::Duration,
 };
 
 use dataflux_common::histogram::highest;
 use serde::Deserialize;
 
-use super::{Formatter, by_metric};
+use super::{Fields, Formatter, by_metric};
 use crate::{
     histogram::quantile,
     model::{
@@ -32,9 +33,12 @@ pub(super) static PLUGIN: Plugin<dyn Formatter> = Plugin {
     needs: Needs::NOTHING,
     example: r#"histograms = "line"  # "bars" = a row for each power of two as well, "off" = none; default: "line""#,
     metrics: &[],
-    build: |section, _context| {
+    build: |section, context| {
         let Config { histograms } = section.parse()?;
-        Ok(Box::new(Text { histograms }))
+        Ok(Box::new(Text {
+            histograms,
+            fields: Arc::clone(&context.fields),
+        }))
     },
 };
 
@@ -60,6 +64,7 @@ enum Histograms {
 
 struct Text {
     histograms: Histograms,
+    fields: Arc<Fields>,
 }
 
 impl Formatter for Text {
@@ -73,7 +78,7 @@ impl Formatter for Text {
         _trans_time: WallTime,
         out: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
-        head::write(numbered, out)?;
+        head::write(numbered, &self.fields, out)?;
         for source in &numbered.envelope.sources {
             self.write_source(source, &numbered.envelope, out)?;
         }

@@ -75,6 +75,9 @@ impl File {
             return Err(section.error(Some("path"), "is not the path of a file"));
         }
         let path = absolute(&config.path).context("finding the current folder")?;
+        if config.path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir() {
+            return Err(section.error(Some("path"), "is a folder; name a file in it"));
+        }
         let claims = std::iter::once(path.clone())
             .chain((1..=config.keep).map(|number| appender::rolled(&path, number)))
             .map(|path| path.display().to_string())

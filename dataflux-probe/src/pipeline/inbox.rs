@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 
 use super::{
     counters::OutputCounters,
-    envelope::Tick,
+    envelope::{Shaped, Tick},
     queue::{self, Queue, width},
+    resolution::Resolution,
     shape::{Entities, Shape},
     spool::{self, dead_letters::Letter, worker::Settled},
     streams::{Ends, Streams},
@@ -51,6 +52,8 @@ pub(super) struct Inbox {
 }
 
 struct Held {
+    /// What is not numbered yet.
+    resolution: Option<Resolution>,
     streams: Streams,
     /// In memory: everything, or what the spool has not taken yet.
     queue: Queue,
@@ -122,6 +125,7 @@ impl Inbox {
             shape: Arc::clone(&output.shape),
             entities: output.entities,
             held: Mutex::new(Held {
+                resolution: output.resolution.map(Resolution::new),
                 streams,
                 queue: Queue::new(output.queue_bytes, output.when_full),
                 disk: spooled.then(Disk::default),
@@ -138,16 +142,38 @@ impl Inbox {
     pub(super) fn accept(&self, tick: &mut Tick) {
         let mut held = self.lock();
         for shaped in tick.shape(&self.shape) {
-            let record = held.streams.number(shaped);
-            self.counters.envelopes.add(1);
-            let pushed = held.queue.push(record, shaped.weight);
-            self.counters.merged.add(pushed.merged);
-            for lost in pushed.lost {
-                self.forget(&mut held, &lost, Cause::QueueFull);
+            match &mut held.resolution {
+                None => self.push(&mut held, shaped),
+                Some(resolution) => {
+                    if let Some(merged) = resolution.take(shaped.clone()) {
+                        self.push(&mut held, &merged);
+                    }
+                }
             }
         }
         self.publish(&held);
         self.filled.notify_one();
+    }
+
+    /// Accepts what is still being merged: there will be no other tick.
+    pub(super) fn flush(&self) {
+        let mut held = self.lock();
+        let rest = held.resolution.as_mut().map(Resolution::finish);
+        for shaped in rest.unwrap_or_default() {
+            self.push(&mut held, &shaped);
+        }
+        self.publish(&held);
+        self.filled.notify_one();
+    }
+
+    fn push(&self, held: &mut Held, shaped: &Shaped) {
+        let record = held.streams.number(shaped);
+        self.counters.envelopes.add(1);
+        let pushed = held.queue.push(record, shaped.weight);
+        self.counters.merged.add(pushed.merged);
+        for lost in pushed.lost {
+            self.forget(held, &lost, Cause::QueueFull);
+        }
     }
 
     /// The next record to hand over, with what it is to announce.
@@ -157,6 +183,7 @@ impl Inbox {
             streams,
             queue,
             disk,
+            ..
         } = &mut *held;
         let next = match disk {
             None => memory(queue.next(|record| streams.announce(record))),
@@ -303,7 +330,11 @@ impl Inbox {
             .disk
             .as_ref()
             .map_or((0, 0), |disk| (disk.len + disk.taken, disk.bytes));
-        self.counters.queue_bytes.set(held.queue.bytes() + bytes);
+        let pending = held.resolution.iter().flat_map(Resolution::pending);
+        let pending: u64 = pending.map(|shaped| shaped.weight).sum();
+        self.counters
+            .queue_bytes
+            .set(held.queue.bytes() + pending + bytes);
         self.counters
             .queue_envelopes
             .set((held.queue.len() + len) as u64);

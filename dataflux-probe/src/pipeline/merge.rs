@@ -10,15 +10,19 @@ use crate::model::{Buckets, Envelope, Metric, Numbered, Part, Source, Value, Win
 pub(super) fn records(a: Numbered, b: Numbered) -> Numbered {
     debug_assert!(a.stream.id == b.stream.id && a.range.end() + 1 == *b.range.start());
     debug_assert!(a.part == Part::WHOLE && b.part == Part::WHOLE && b.gaps.is_empty());
-    let mut envelope = Arc::unwrap_or_clone(a.envelope);
-    absorb_envelope(&mut envelope, Arc::unwrap_or_clone(b.envelope));
     Numbered {
         stream: a.stream,
         range: *a.range.start()..=*b.range.end(),
         part: Part::WHOLE,
         gaps: a.gaps,
-        envelope: Arc::new(envelope),
+        envelope: envelopes(a.envelope, b.envelope),
     }
+}
+
+/// Two adjacent windows of one stream.
+pub(super) fn envelopes(mut a: Arc<Envelope>, b: Arc<Envelope>) -> Arc<Envelope> {
+    absorb_envelope(Arc::make_mut(&mut a), Arc::unwrap_or_clone(b));
+    a
 }
 
 fn absorb_envelope(a: &mut Envelope, b: Envelope) {

@@ -10,6 +10,7 @@ mod identity;
 mod envelope;
 mod merge;
 pub mod shape;
+mod resolution;
 mod inbox;
 mod streams;
 mod queue;
@@ -95,6 +96,8 @@ pub struct Output {
     pub shape: Arc<Shape>,
     /// How it tells entities apart.
     pub entities: Entities,
+    /// How long windows are merged to before they are numbered, if they are.
+    pub resolution: Option<Duration>,
     /// Bound of the queue.
     pub queue_bytes: u64,
     /// What happens when the queue is full.

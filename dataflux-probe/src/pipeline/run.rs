@@ -277,6 +277,7 @@ impl Outputs {
 
     /// Lets the outputs deliver what they have, within the limit.
     async fn stop(mut self, limit: Duration) {
+        self.inboxes.iter().for_each(|inbox| inbox.flush());
         self.closing.send_replace(Some(Instant::now() + limit));
         while let Some(ended) = self.deliveries.join_next().await {
             if let Err(error) = ended {

@@ -27,7 +27,7 @@ pub struct Shape {
 
 impl Shape {
     /// Whether it wants this reader's sources.
-    pub(super) fn wants(&self, reader: &str) -> bool {
+    pub(crate) fn wants(&self, reader: &str) -> bool {
         self.sources
             .as_ref()
             .is_none_or(|sources| sources.contains(reader))

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use super::{clean, scale::time};
 use crate::{
-    formatters::rfc3339::Rfc3339,
+    formatters::{Fields, rfc3339::Rfc3339},
     model::{Gap, Numbered, WallTime, Window},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 const WORTH_TELLING: u64 = 1_000_000;
 
 /// Writes one line that every envelope has, and a line for each thing that few have.
-pub(super) fn write(numbered: &Numbered, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn write(numbered: &Numbered, fields: &Fields, out: &mut Vec<u8>) -> io::Result<()> {
     let Window {
         start,
         stop,
@@ -29,8 +29,8 @@ pub(super) fn write(numbered: &Numbered, out: &mut Vec<u8>) -> io::Result<()> {
     };
     write!(out, "{date} {start} .. {stop} UTC  {}", time(duration))?;
     for (section, key) in [("host", "name"), ("os", "kernel")] {
-        let section = numbered.envelope.metadata.sections.get(section);
-        if let Some(fact) = section.and_then(|section| section.get(key)?.as_str()) {
+        let fact = fields.fact(&numbered.envelope.metadata, section, key);
+        if let Some(fact) = fact.and_then(|fact| fact.as_str()) {
             write!(out, "  {}", clean(fact))?;
         }
     }

@@ -25,6 +25,7 @@ impl Inbox {
             streams,
             queue,
             disk,
+            ..
         } = &mut *held;
         let Some(disk) = disk else {
             return Work::default();

@@ -94,6 +94,7 @@ impl Bench {
                 ..Shape::default()
             }),
             entities: Entities::Both,
+            resolution: None,
             queue_bytes: setup.queue_bytes,
             when_full: setup.when_full,
             spread: setup.spread,

@@ -182,6 +182,7 @@ fn output(name: &str, formatter: impl Formatter + 'static, logger: Sink) -> Outp
             ..Shape::default()
         }),
         entities: Entities::Both,
+        resolution: None,
         queue_bytes: 1 << 20,
         when_full: WhenFull::Coalesce,
         spread: Duration::ZERO,

@@ -3,7 +3,6 @@
 use std::{borrow::Cow, fmt};
 
 use regex::Regex;
-use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{parser, wildcard};
 use crate::model::{EntityKind, Kind, Metric, MetricDef, Unit};
@@ -107,12 +106,6 @@ impl fmt::Debug for Filter {
 impl PartialEq for Filter {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
-    }
-}
-
-impl<'de> Deserialize<'de> for Filter {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -1,0 +1,100 @@
+//! The keys that shape what an output gets.
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    config::{Config, Registries},
+    pipeline::shape::Entities,
+};
+
+/// A configuration with two readers and an output that has these keys.
+fn parse(keys: &str) -> Result<Config, String> {
+    let text = format!(
+        "[probe]\ninterval = '10s'\n[metrics.cpu]\n[metrics.disk]\ninterval = '40s'\n[metrics.memory]\nenabled = false\n\
+         [output.a]\nformatter = 'json'\nlogger = 'stdout'\n{keys}\n"
+    );
+    Config::parse(Path::new("p.toml"), text, Registries::BUILT_IN)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_shapes_an_output_is_read() {
+    let config = parse(
+        "sources = ['cpu', 'disk']\nfilters = ['name : disk.* or name : cpu.*', 'device.name != loop0']\n\
+         entities = 'names'\nresolution = '1m'\nfields = ['host.name']\nempty_labels = 'drop'",
+    );
+    let output = &config.unwrap().outputs[0];
+    let sources: Vec<_> = output.shape.sources.iter().flatten().copied().collect();
+    assert_eq!(sources, ["cpu", "disk"]);
+    assert_eq!(output.shape.filters.len(), 2);
+    assert_eq!(output.entities, Entities::Names);
+    assert_eq!(output.resolution, Some(Duration::from_mins(1)));
+}
+
+#[test]
+fn what_could_not_be_meant_is_refused() {
+    for (keys, expected) in [
+        (
+            "sources = ['cpu',\n'dsk']",
+            "p.toml:12: output.a.sources: unknown reader `dsk`; known: block_io, cpu, disk, ",
+        ),
+        (
+            "sources = ['memory']",
+            "p.toml:11: output.a.sources: none of these readers is switched on",
+        ),
+        (
+            "filters = ['name = cpu.time',\n\n'name =']",
+            "p.toml:13: output.a.filters: at character 7: expected a value, found the end",
+        ),
+        (
+            "filters = [\n'labels.mode = user and name : cpo.*',\n]",
+            "p.toml:12: output.a.filters: at character 24: `cpo.*` is like no metric; ",
+        ),
+        (
+            "filters = 'name = cpu.time'",
+            "p.toml:11: output.a.filters: invalid type: string",
+        ),
+        (
+            "fields = ['hots']",
+            "p.toml:11: output.a.fields: unknown field `hots`; known: total, min, max, the sections addresses, ",
+        ),
+        (
+            "fields = ['host.a.b']",
+            "p.toml:11: output.a.fields: unknown field `host.a.b`; ",
+        ),
+        (
+            "entities = 'all'",
+            "p.toml:11: output.a.entities: unknown variant `all`, expected one of `names`, `ids`, `both`",
+        ),
+        (
+            "resolution = '0s'",
+            "p.toml:11: output.a.resolution: 0s is not between the interval and 1day",
+        ),
+        (
+            "resolution = '2days'",
+            "p.toml:11: output.a.resolution: 2days is not between the interval and 1day",
+        ),
+        (
+            "resolution = '25s'",
+            "p.toml:11: output.a.resolution: 25s is not a multiple of 10s, how often this output's envelopes are made",
+        ),
+        (
+            "sources = ['disk']\nresolution = '1m'",
+            "p.toml:12: output.a.resolution: 1m is not a multiple of 40s, how often this output's envelopes are made",
+        ),
+        (
+            "envelope = 'per_reader'\nresolution = '1m'",
+            "p.toml:12: output.a.resolution: 1m is not a multiple of 40s, the interval of metrics.disk",
+        ),
+    ] {
+        let found = parse(keys)
+            .err()
+            .unwrap_or_else(|| panic!("nothing is wrong with {keys}"));
+        assert!(
+            found.starts_with(expected) && found.lines().count() == 1,
+            "{keys}\n gives {found}\n and not {expected}"
+        );
+    }
+    // Slower readers of an output with an envelope per reader are not merged.
+    assert!(parse("envelope = 'per_reader'\nresolution = '20s'").is_ok());
+}
