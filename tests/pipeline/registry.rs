@@ -79,7 +79,13 @@ const OUTPUT: &str = "[output.a]\nformatter = 'json'\nlogger = 'stdout'\n";
 
 /// The mistakes that are found in a configuration; empty if there are none.
 fn mistakes(text: &str) -> String {
-    let config = Config::parse(Path::new("example"), text.to_owned(), Registries::BUILT_IN);
+    let reader = if text.contains("[metrics.") {
+        ""
+    } else {
+        "\n[metrics.memory]\n"
+    };
+    let text = format!("{text}{reader}");
+    let config = Config::parse(Path::new("example"), text, Registries::BUILT_IN);
     config
         .err()
         .map(|error| error.to_string())

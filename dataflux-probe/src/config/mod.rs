@@ -172,6 +172,10 @@ fn build(
         has_state_dir: probe.state_dir.is_some(),
     };
     let outputs = outputs::outputs(output, choice, &context, problems);
+    if readers.is_empty() && problems.len() == 0 {
+        let message = "metrics: nothing is switched on; add a section like [metrics.cpu]";
+        problems.push(root.error(None, message));
+    }
     Config {
         interval,
         state_dir: probe.state_dir,

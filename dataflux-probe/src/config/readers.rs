@@ -50,17 +50,7 @@ pub(super) fn metrics(
     default_interval: Duration,
     problems: &mut Problems,
 ) -> (Vec<pipeline::Reader>, Duration) {
-    let built = all(
-        section.clone(),
-        registry,
-        context,
-        default_interval,
-        problems,
-    );
-    if built.is_empty() && problems.len() == 0 {
-        let message = "nothing is switched on; add a section like [metrics.cpu]";
-        problems.push(section.error(None, message));
-    }
+    let built = all(section, registry, context, default_interval, problems);
     // Zero is a mistake that is noted already.
     let possible = built.iter().filter(|built| !built.interval.is_zero());
     let shortest = possible.min_by_key(|built| built.interval);

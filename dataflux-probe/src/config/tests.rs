@@ -267,6 +267,14 @@ fn without_an_output_nothing_runs() {
 }
 
 #[test]
+fn without_a_reader_nothing_runs() {
+    assert_eq!(
+        error(&format!("[metrics.cpu]\nenabled = false\n{OUTPUT}")),
+        "p.toml:1: metrics: nothing is switched on; add a section like [metrics.cpu]"
+    );
+}
+
+#[test]
 fn all_mistakes_are_told_in_the_order_of_the_file() {
     let text = format!(
         "[metrics.cpo]\n[metrics.cpu]\nx = 1\ny = 2\n{OUTPUT}zeros = 'none'\n[metadata.x]\n[other]\n"

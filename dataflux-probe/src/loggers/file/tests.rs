@@ -79,6 +79,8 @@ fn configuration_errors_are_told_and_claims_cover_the_rolled_files() {
         ("", "missing field `path`"),
         ("path = '/'", "is not the path of a file"),
         ("path = '/x/..'", "is not the path of a file"),
+        ("path = '/proc'", "is a folder; name a file in it"),
+        ("path = '/x/y/'", "is a folder; name a file in it"),
         ("path = '/x'\nsync = 'never'", "unknown variant `never`"),
         ("path = '/x'\nkept = 3", "kept: unknown key"),
     ] {
