@@ -127,7 +127,8 @@ fn the_agent_section_has_the_hash_of_the_configuration() {
         let envelope: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
         envelope["header"]["agent"]["config_hash"].clone()
     };
-    let text = "[metadata.agent]\n[metrics.memory]\n[output.a]\nformatter = 'json'\nlogger = 'stdout'\n";
+    let text =
+        "[metadata.agent]\n[metrics.memory]\n[output.a]\nformatter = 'json'\nlogger = 'stdout'\n";
     assert!(hash(text).is_string());
     assert_eq!(hash(text), hash(text));
     assert_ne!(hash(text), hash(&format!("{text}\n")));

@@ -195,7 +195,7 @@ fn one(
     let (Some(formatter), Some(logger), true) = (formatter, logger, output.enabled) else {
         return Ok(None);
     };
-    let spread = problems.note(spread(&output, &section, &*logger, around.interval));
+    let spread = problems.note(spread(&output, &section, &*logger, choice.interval));
     Ok(Some(pipeline::Output {
         name: context.output,
         formatter,

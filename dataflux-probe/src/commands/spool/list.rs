@@ -41,7 +41,7 @@ struct ListedFile<'a> {
     name: &'a str,
     bytes: u64,
     records: usize,
-    /// When its first and its last record were written.
+    /// The earliest and the latest time of its records.
     #[serde(skip_serializing_if = "Option::is_none")]
     first_time: Option<Rfc3339>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -116,7 +116,7 @@ fn check_resolution(resolution: Duration, shape: &Shape, choice: Choice<'_>) -> 
         ));
     }
     let divides = |part: Duration, whole: Duration| {
-        part.as_nanos() > 0 && whole.as_nanos() % part.as_nanos() == 0
+        part.as_nanos() > 0 && whole.as_nanos().is_multiple_of(part.as_nanos())
     };
     let mut wanted = choice
         .readers

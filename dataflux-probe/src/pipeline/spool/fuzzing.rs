@@ -202,7 +202,7 @@ fn ledger(data: &[u8]) -> u64 {
     let again = journal::parse(&bytes, "fuzz").expect("as before");
     assert_eq!(found.ledger, again.ledger);
     let account = |account: &super::ledger::Account| {
-        let lost = account.gaps.iter().map(|gap| gap.cause).last();
+        let lost = account.gaps.iter().map(|gap| gap.cause).next_back();
         let counts = [account.done.iter().count(), account.handed.len()].map(|count| count.min(3));
         (counts, lost.map(|cause| cause.name()), account.introduced)
     };

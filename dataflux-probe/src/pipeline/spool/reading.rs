@@ -59,7 +59,7 @@ pub(crate) struct Record {
     pub(crate) stream: Arc<str>,
     /// Its numbers.
     pub(crate) range: RangeInclusive<u64>,
-    /// When it was written.
+    /// Where its window stopped; of a dead letter, when it was rejected.
     pub(crate) time: WallTime,
     /// Where it begins in its file.
     pub(crate) offset: u64,
@@ -203,7 +203,7 @@ impl File {
                 file.header_is_damaged = segment.header_is_damaged();
                 file.segment = Some(segment);
             }
-            // The probe deletes what this leaves behind.
+            // Nothing was ever in it.
             Err(OpenError::Blank) => file.bytes = fs::metadata(path)?.len(),
             Err(OpenError::Io(error)) if error.kind() == ErrorKind::NotFound => return Err(error),
             Err(error) => {

@@ -34,7 +34,7 @@ pub(super) struct Head {
     pub(super) stream: Arc<str>,
     /// Its numbers.
     pub(super) range: RangeInclusive<u64>,
-    /// When it was written.
+    /// Where its window stopped; of a dead letter, when it was rejected.
     pub(super) time: WallTime,
 }
 
