@@ -5,6 +5,7 @@ mod config_errors;
 mod grid;
 mod outputs;
 mod registry;
+mod resolution;
 mod restart;
 mod rolling;
 mod roots;

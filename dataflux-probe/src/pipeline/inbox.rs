@@ -60,6 +60,14 @@ struct Held {
     disk: Option<Disk>,
 }
 
+impl Held {
+    fn merging_changed(&mut self) {
+        if let (Some(disk), Some(_)) = (&mut self.disk, &self.resolution) {
+            disk.merging_changed = true;
+        }
+    }
+}
+
 /// What the delivery and the spool's thread tell each other.
 #[derive(Default)]
 struct Disk {
@@ -80,6 +88,8 @@ struct Disk {
     broken: bool,
     /// It takes nothing more until something is settled; what is in memory merges.
     full: bool,
+    /// What is being merged has changed since the disk was told.
+    merging_changed: bool,
     /// Since when the thread has been at the disk.
     busy: Option<Instant>,
     finish: bool,
@@ -89,7 +99,9 @@ impl Disk {
     /// Whether its thread has nothing to do, with this many records in memory.
     fn is_idle(&self, waiting: usize) -> bool {
         let more = self.len > self.out.len() + self.ready.len();
-        let asked = self.wanted > 0 && more || waiting > 0 && !self.full;
+        let asked = self.wanted > 0 && more
+            || waiting > 0 && !self.full
+            || waiting == 0 && self.merging_changed;
         !self.finish && (self.broken || self.settled.is_empty() && !asked)
     }
 
@@ -104,6 +116,8 @@ impl Disk {
 pub(super) struct Work {
     /// With the name of their stream.
     pub(super) incoming: Vec<(String, Numbered)>,
+    /// What is being merged, under the numbers that come next, if the disk is to keep it.
+    pub(super) merging: Option<Vec<(String, Numbered)>>,
     pub(super) settled: Vec<Settled>,
     /// How many records to have ready.
     pub(super) wanted: usize,
@@ -151,6 +165,7 @@ impl Inbox {
                 }
             }
         }
+        held.merging_changed();
         self.publish(&held);
         self.filled.notify_one();
     }
@@ -162,6 +177,7 @@ impl Inbox {
         for shaped in rest.unwrap_or_default() {
             self.push(&mut held, &shaped);
         }
+        held.merging_changed();
         self.publish(&held);
         self.filled.notify_one();
     }

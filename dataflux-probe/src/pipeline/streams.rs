@@ -83,11 +83,7 @@ impl Streams {
 
     /// Gives an envelope the next number of its stream.
     pub(super) fn number(&mut self, shaped: &Shaped) -> Numbered {
-        let place = self
-            .streams
-            .iter()
-            .position(|stream| stream.live && stream.reader == shaped.reader);
-        let place = place.unwrap_or_else(|| {
+        let place = self.live(shaped).unwrap_or_else(|| {
             let new = self.begin(shaped.reader);
             self.streams.push(new);
             self.streams.len() - 1
@@ -95,13 +91,28 @@ impl Streams {
         let numbering = &mut self.streams[place];
         numbering.last += 1;
         numbering.stop_time = shaped.envelope.window.stop;
-        Numbered {
-            stream: Arc::clone(&numbering.stream),
-            range: numbering.last..=numbering.last,
-            part: Part::WHOLE,
-            gaps: Vec::new(),
-            envelope: Arc::clone(&shaped.envelope),
+        numbering.record(numbering.last, shaped)
+    }
+
+    /// What an envelope would become if it got its number now, with the name of its stream.
+    pub(super) fn preview(&self, shaped: &Shaped) -> (String, Numbered) {
+        match self.live(shaped) {
+            Some(place) => {
+                let numbering = &self.streams[place];
+                let record = numbering.record(numbering.last + 1, shaped);
+                (numbering.name.clone(), record)
+            }
+            None => {
+                let numbering = self.begin(shaped.reader);
+                let record = numbering.record(1, shaped);
+                (numbering.name, record)
+            }
         }
+    }
+
+    fn live(&self, shaped: &Shaped) -> Option<usize> {
+        let mut streams = self.streams.iter();
+        streams.position(|stream| stream.live && stream.reader == shaped.reader)
     }
 
     fn begin(&self, reader: Option<&'static str>) -> Numbering {
@@ -236,6 +247,16 @@ impl Numbering {
             last,
             stop_time,
             gaps,
+        }
+    }
+
+    fn record(&self, number: u64, shaped: &Shaped) -> Numbered {
+        Numbered {
+            stream: Arc::clone(&self.stream),
+            range: number..=number,
+            part: Part::WHOLE,
+            gaps: Vec::new(),
+            envelope: Arc::clone(&shaped.envelope),
         }
     }
 

@@ -8,7 +8,10 @@ use std::{
 use super::{BATCH, Held, Inbox, Work};
 use crate::{
     model::{Cause, Numbered},
-    pipeline::spool::{self, Loss, Recovered, worker::Settled},
+    pipeline::{
+        resolution::Resolution,
+        spool::{self, Loss, Recovered, worker::Settled},
+    },
 };
 
 impl Inbox {
@@ -22,10 +25,10 @@ impl Inbox {
         let waited = self.work.wait_timeout_while(held, patience, idle);
         let (mut held, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let Held {
+            resolution,
             streams,
             queue,
             disk,
-            ..
         } = &mut *held;
         let Some(disk) = disk else {
             return Work::default();
@@ -43,11 +46,18 @@ impl Inbox {
                 )
             })
             .collect();
+        // What has its number is appended before: the disk must never hold the same windows twice.
+        let merging = (disk.merging_changed && queue.waiting() == 0).then(|| {
+            disk.merging_changed = false;
+            let pending = resolution.iter().flat_map(Resolution::pending);
+            pending.map(|shaped| streams.preview(shaped)).collect()
+        });
         disk.full &= disk.settled.is_empty();
         disk.taken = incoming.len();
         disk.busy = Some(Instant::now());
         Work {
             incoming,
+            merging,
             settled: std::mem::take(&mut disk.settled),
             wanted: disk.wanted,
             finish: disk.finish,
@@ -65,6 +75,7 @@ impl Inbox {
         for (_, record) in incoming.into_iter().rev() {
             held.queue.put_back(record);
         }
+        held.merging_changed();
         if let Some(disk) = &mut held.disk {
             disk.taken = 0;
             disk.full = full;
@@ -91,8 +102,12 @@ impl Inbox {
 
     /// Whether records have to leave from memory.
     pub(in crate::pipeline) fn set_broken(&self, broken: bool) {
-        if let Some(disk) = &mut self.lock().disk {
+        let mut held = self.lock();
+        if let Some(disk) = &mut held.disk {
             disk.broken = broken;
+        }
+        if broken {
+            held.merging_changed();
         }
     }
 

@@ -13,6 +13,7 @@ mod ranges;
 mod ledger;
 mod journal;
 mod store;
+mod merging;
 mod index;
 mod hand_over;
 mod room;
@@ -28,6 +29,7 @@ use crate::model::{Cause, Envelope, Gap, Numbered, Previous};
 use index::{Entry, Waiting};
 use journal::Journal;
 use ledger::{Event, Key, Ledger};
+use merging::Merging;
 use segment::{Head, ReadError};
 use store::{Spot, Store};
 
@@ -67,6 +69,7 @@ impl Settings {
 pub(super) struct Spool {
     settings: Settings,
     store: Store,
+    merging: Merging,
     journal: Journal,
     ledger: Ledger,
     /// Handed over at least once, oldest first.
@@ -173,15 +176,7 @@ impl Spool {
             range: range.clone(),
             time: envelope.window.stop,
         };
-        match self.store.append(key, &head, envelope) {
-            // What the reserve holds back is for this.
-            Err(error)
-                if error.kind() == io::ErrorKind::StorageFull && self.store.release_reserve() =>
-            {
-                self.store.append(key, &head, envelope)
-            }
-            result => result,
-        }
+        self.store.append(key, &head, envelope)
     }
 
     fn remember(&mut self, spot: Spot, envelope: Arc<Envelope>) {
@@ -199,6 +194,20 @@ impl Spool {
             return Ok(envelope);
         }
         self.store.read(spot).map(Arc::new)
+    }
+
+    /// Keeps what the output's resolution is merging, instead of what it was merging before. Everything that was numbered
+    /// must have been appended, or a kill could leave a number to two envelopes.
+    pub(super) fn keep_merging(&mut self, records: &[(String, Numbered)]) -> io::Result<()> {
+        let mut keep = || self.merging.keep(records.iter().map(|(_, record)| record));
+        match keep() {
+            Err(error)
+                if error.kind() == io::ErrorKind::StorageFull && self.store.release_reserve() =>
+            {
+                keep()
+            }
+            kept => kept,
+        }
     }
 
     /// Writes what has happened to the journal. After a kill nothing of it is forgotten.
@@ -228,7 +237,8 @@ impl Spool {
     pub(super) fn sync(&mut self) -> io::Result<()> {
         self.note()?;
         self.store.sync()?;
-        self.journal.sync()
+        self.journal.sync()?;
+        self.merging.sync()
     }
 
     /// Mends what somebody has deleted, and takes the reserve back.

@@ -16,6 +16,7 @@ use super::{
     codec::Codec,
     journal,
     ledger::Ledger,
+    merging,
     segment::{self, OpenError, Place, ReadError, ScanEnd, Segment},
 };
 use crate::model::{Cause, Envelope, Gap, Previous, WallTime};
@@ -137,7 +138,7 @@ pub(crate) fn outputs(state_dir: &Path, kind: Kind) -> io::Result<BTreeMap<Strin
     Ok(outputs)
 }
 
-/// The segments of one output, oldest first, as they are now.
+/// The segments of one output as they are now: what is being merged, then the others, oldest first.
 pub(crate) fn files(folder: &Path, kind: Kind) -> io::Result<Vec<File>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -146,7 +147,10 @@ pub(crate) fn files(folder: &Path, kind: Kind) -> io::Result<Vec<File>> {
             names.push(name);
         }
     }
-    names.sort_unstable();
+    // What is being merged counts least: it may have been numbered and appended meanwhile.
+    names.sort_unstable_by(|one, other| {
+        (one != merging::FILE, one).cmp(&(other != merging::FILE, other))
+    });
     let mut files = Vec::new();
     for name in names {
         match file(folder, &name, kind) {

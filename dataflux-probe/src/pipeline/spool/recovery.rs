@@ -11,12 +11,13 @@ use super::{
     index::{Entry, Waiting},
     journal::{self, Journal},
     ledger::{Event, Handed, Key, Ledger},
+    merging::{self, Merging},
     ranges::Ranges,
     segment::{Head, OpenError, ScanEnd},
     store::{self, Spot, Store},
 };
 use crate::{
-    model::{Cause, WallTime},
+    model::{Cause, Envelope, WallTime},
     pipeline::streams::{Earlier, Ends},
 };
 
@@ -46,7 +47,15 @@ impl Spool {
         for (key, entries) in &mut records {
             recovery.sort_out(*key, entries);
         }
+        let merging = merging::read(&settings.folder, &settings.output)?;
+        recovery.notes.extend(merging.damage);
+        for (head, _) in &merging.records {
+            recovery.key(head);
+        }
         let damaged = recovery.find_missing(&records, past);
+        for (head, envelope) in &merging.records {
+            recovery.number_merged(head, envelope, &mut records)?;
+        }
         // Marks may be missing after a power cut, and what was handed over must never merge.
         let trusted = found.same_boot && found.damage.is_none();
         let (handed, waiting, order) = recovery.line_up(records, trusted);
@@ -71,6 +80,7 @@ impl Spool {
             notes,
         };
         let mut spool = Self {
+            merging: Merging::new(settings.folder.clone(), settings.output.clone()),
             store,
             journal,
             ledger,
@@ -81,9 +91,13 @@ impl Spool {
             order,
             merged: 0,
             unnoted: Vec::new(),
-            settings,
+            settings: settings.clone(),
         };
         spool.trim()?;
+        if settings.syncs {
+            spool.sync()?;
+        }
+        spool.merging.clear()?;
         Ok((spool, recovered))
     }
 }
@@ -245,6 +259,22 @@ impl Recovery {
             }
         }
         damaged
+    }
+
+    /// Appends what was being merged under the number that it was to have, unless something has got that number.
+    fn number_merged(
+        &mut self,
+        head: &Head,
+        envelope: &Envelope,
+        records: &mut Records,
+    ) -> io::Result<()> {
+        let key = self.key(head);
+        let last = self.newest.get(&key).map_or(0, |(last, _)| *last);
+        if *head.range.start() == last + 1 && head.range.start() == head.range.end() {
+            let spot = self.store.append(key, head, envelope)?;
+            self.take_in(head.clone(), spot, records);
+        }
+        Ok(())
     }
 
     /// Puts the records in the order in which they leave: streams of one start together, the oldest start first.

@@ -32,7 +32,9 @@ impl Spool {
     /// Bytes that the segments may take. Two of them are spare: the reserve, and one into which another is copied.
     pub(super) fn bound(&self) -> u64 {
         let spare = 2 * self.store.segment_bytes() + 2 * self.settings.journal_bytes();
-        self.settings.bytes.saturating_sub(spare)
+        self.settings
+            .bytes
+            .saturating_sub(spare + self.merging.bytes())
     }
 
     fn live_bound(&self) -> u64 {
@@ -126,16 +128,7 @@ impl Spool {
             .filter(|(_, entry)| of_these(entry.spot))
             .collect();
         for (key, entry) in entries {
-            let copied = match self.store.copy(key, entry.spot) {
-                Err(ReadError::Io(error))
-                    if error.kind() == io::ErrorKind::StorageFull
-                        && self.store.release_reserve() =>
-                {
-                    self.store.copy(key, entry.spot)
-                }
-                copied => copied,
-            };
-            match copied {
+            match self.store.copy(key, entry.spot) {
                 Ok(spot) => self.move_entry(key, entry, spot),
                 Err(ReadError::Io(error)) => return Err(error),
                 Err(error) => {

@@ -108,13 +108,22 @@ impl Store {
         }
     }
 
-    /// Writes a record.
+    /// Writes a record, if the disk is full to the reserve.
     pub(super) fn append(
         &mut self,
         key: Key,
         head: &Head,
         envelope: &Envelope,
     ) -> io::Result<Spot> {
+        match self.write(key, head, envelope) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.release_reserve() => {
+                self.write(key, head, envelope)
+            }
+            written => written,
+        }
+    }
+
+    fn write(&mut self, key: Key, head: &Head, envelope: &Envelope) -> io::Result<Spot> {
         let number = self.active()?;
         let Self {
             segments, codec, ..
@@ -124,8 +133,19 @@ impl Store {
         self.wrote(number, key, place)
     }
 
-    /// Writes a record of another segment once more.
+    /// Writes a record of another segment once more, if the disk is full to the reserve.
     pub(super) fn copy(&mut self, key: Key, from: Spot) -> Result<Spot, ReadError> {
+        match self.write_again(key, from) {
+            Err(ReadError::Io(error))
+                if error.kind() == io::ErrorKind::StorageFull && self.release_reserve() =>
+            {
+                self.write_again(key, from)
+            }
+            written => written,
+        }
+    }
+
+    fn write_again(&mut self, key: Key, from: Spot) -> Result<Spot, ReadError> {
         let number = self.active()?;
         let place = {
             let source = self.segments.get(&from.segment).ok_or(MISSING)?;
@@ -299,7 +319,8 @@ impl Store {
 
     /// Gives the reserve back to the disk; false if there is none.
     pub(super) fn release_reserve(&mut self) -> bool {
-        self.reserve.take().is_some() && fs::remove_file(self.folder.join(RESERVE)).is_ok()
+        self.reserve = None;
+        fs::remove_file(self.folder.join(RESERVE)).is_ok()
     }
 
     /// Bytes of all files.

@@ -111,14 +111,8 @@ impl Worker {
     }
 
     fn cycle(&mut self, work: Work) {
-        let Work {
-            incoming,
-            settled,
-            wanted,
-            finish,
-        } = work;
-        if self.retry_at.is_some_and(|at| Instant::now() < at) && !finish {
-            return self.inbox.give_back(incoming, settled, false);
+        if self.retry_at.is_some_and(|at| Instant::now() < at) && !work.finish {
+            return self.inbox.give_back(work.incoming, work.settled, false);
         }
         if self.spool.is_none() {
             match Spool::open(self.settings.clone(), &self.past) {
@@ -130,7 +124,7 @@ impl Worker {
                     self.spool = Some(spool);
                 }
                 Err(error) => {
-                    self.inbox.give_back(incoming, settled, false);
+                    self.inbox.give_back(work.incoming, work.settled, false);
                     return self.fail(&error);
                 }
             }
@@ -138,7 +132,7 @@ impl Worker {
         let Some(mut spool) = self.spool.take() else {
             return;
         };
-        let result = self.serve(&mut spool, incoming, settled, wanted, finish);
+        let result = self.serve(&mut spool, work);
         self.spool = Some(spool);
         match result {
             Ok(()) => self.heal(),
@@ -146,21 +140,21 @@ impl Worker {
         }
     }
 
-    fn serve(
-        &mut self,
-        spool: &mut Spool,
-        incoming: Vec<(String, Numbered)>,
-        settled: Vec<Settled>,
-        wanted: usize,
-        finish: bool,
-    ) -> std::io::Result<()> {
+    fn serve(&mut self, spool: &mut Spool, work: Work) -> std::io::Result<()> {
+        let Work {
+            incoming,
+            merging,
+            settled,
+            wanted,
+            finish,
+        } = work;
         for one in settled {
             spool.settle(one);
         }
         let before = spool.merged();
         let taken = self.take_in(spool, incoming);
         self.inbox.counters.merged.add(spool.merged() - before);
-        taken?;
+        let all_taken = taken?;
         spool.note()?;
         if self.sync == SpoolSync::Every {
             spool.sync()?;
@@ -180,11 +174,21 @@ impl Worker {
                 spool.sync()?;
             }
         }
+        if let Some(merging) = merging.filter(|_| all_taken) {
+            spool.keep_merging(&merging)?;
+            if self.sync == SpoolSync::Every {
+                spool.sync()?;
+            }
+        }
         Ok(())
     }
 
-    /// Appends what came in; what the disk does not take goes back to memory.
-    fn take_in(&self, spool: &mut Spool, incoming: Vec<(String, Numbered)>) -> std::io::Result<()> {
+    /// Appends what came in; what the disk does not take goes back to memory. Says whether it took everything.
+    fn take_in(
+        &self,
+        spool: &mut Spool,
+        incoming: Vec<(String, Numbered)>,
+    ) -> std::io::Result<bool> {
         let mut incoming = incoming.into_iter();
         while let Some((name, record)) = incoming.next() {
             match spool.append(&name, &record) {
@@ -195,13 +199,13 @@ impl Worker {
                     let mut rest = vec![(name, record)];
                     rest.extend(incoming);
                     self.inbox.give_back(rest, Vec::new(), full);
-                    return if full { Ok(()) } else { Err(error) };
+                    return if full { Ok(false) } else { Err(error) };
                 }
             }
             let losses = spool.make_room();
             self.lose(&losses?);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gets records from the spool for the delivery. They count as handed over before the delivery can have them.
