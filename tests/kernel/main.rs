@@ -1,4 +1,4 @@
-//! Real programs on the running kernel, against independent counters. Needs root.
+//! Real programs on the running kernel, against independent counters, and disks that fail. Needs root.
 #![expect(
     clippy::print_stdout,
     reason = "the tests say what they measured, repeated or skipped"
@@ -12,3 +12,4 @@ mod interfaces;
 mod loop_device;
 mod network;
 mod scheduler;
+mod spool_disk;

@@ -37,6 +37,7 @@ pub(super) enum Ticket {
 /// One output's numbers and queue, shared by the ticks, which fill it, the delivery, which empties it, and the thread of its
 /// spool, if it has one.
 pub(super) struct Inbox {
+    output: String,
     shape: Arc<Shape>,
     entities: Entities,
     held: Mutex<Held>,
@@ -92,6 +93,8 @@ struct Disk {
     merging_changed: bool,
     /// Since when the thread has been at the disk.
     busy: Option<Instant>,
+    /// People know that it is stuck there.
+    stuck_is_told: bool,
     finish: bool,
 }
 
@@ -107,7 +110,11 @@ impl Disk {
 
     /// Whether records go past it.
     fn is_passed_by(&self) -> bool {
-        self.broken || self.busy.is_some_and(|since| since.elapsed() > STUCK)
+        self.broken || self.is_stuck()
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.busy.is_some_and(|since| since.elapsed() > STUCK)
     }
 }
 
@@ -136,6 +143,7 @@ impl Inbox {
         dead_letters: Option<SyncSender<Letter>>,
     ) -> Self {
         Self {
+            output: output.name.clone(),
             shape: Arc::clone(&output.shape),
             entities: output.entities,
             held: Mutex::new(Held {
@@ -164,6 +172,16 @@ impl Inbox {
                     }
                 }
             }
+        }
+        if let Some(disk) = &mut held.disk
+            && disk.is_stuck()
+            && !std::mem::replace(&mut disk.stuck_is_told, true)
+        {
+            let output = &self.output;
+            tracing::warn!(
+                output,
+                "the disk of the spool does not answer, going on in memory"
+            );
         }
         held.merging_changed();
         self.publish(&held);

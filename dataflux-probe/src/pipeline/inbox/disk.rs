@@ -88,6 +88,10 @@ impl Inbox {
         let mut held = self.lock();
         if let Some(disk) = &mut held.disk {
             (disk.busy, disk.taken) = (None, 0);
+            if std::mem::take(&mut disk.stuck_is_told) {
+                let output = &self.output;
+                tracing::info!(output, "the disk of the spool answers again");
+            }
             (disk.len, disk.bytes) = holds.unwrap_or_default();
         }
         self.publish(&held);

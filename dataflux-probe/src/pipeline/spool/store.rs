@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 
 use super::{
     codec::{Body, Codec},
@@ -300,7 +303,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes room on the disk that a full disk cannot take away, unless it has it already.
+    /// Takes room on the disk that others cannot take away, if there is some, unless it has it already.
     pub(super) fn hold_reserve(&mut self) -> io::Result<()> {
         if self.reserve.is_none() {
             let path = self.folder.join(RESERVE);
@@ -310,9 +313,13 @@ impl Store {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                .open(path)?;
-            fallocate(&file, FallocateFlags::empty(), 0, self.segment_bytes)?;
-            self.reserve = Some(file);
+                .open(&path)?;
+            match fallocate(&file, FallocateFlags::empty(), 0, self.segment_bytes) {
+                Ok(()) => self.reserve = Some(file),
+                // There may be room for a record all the same.
+                Err(Errno::NOSPC | Errno::DQUOT) => fs::remove_file(path)?,
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

@@ -151,6 +151,13 @@ impl Worker {
         for one in settled {
             spool.settle(one);
         }
+        let due = self.checked.elapsed() >= PACE;
+        // What has failed may need to be mended before anything else works.
+        if due || self.failing {
+            self.checked = Instant::now();
+            let losses = spool.check()?;
+            self.lose(&losses);
+        }
         let before = spool.merged();
         let taken = self.take_in(spool, incoming);
         self.inbox.counters.merged.add(spool.merged() - before);
@@ -166,13 +173,8 @@ impl Worker {
                 spool.append_handed(&name, &record)?;
             }
         }
-        if self.checked.elapsed() >= PACE {
-            self.checked = Instant::now();
-            let losses = spool.check()?;
-            self.lose(&losses);
-            if self.sync == SpoolSync::Interval {
-                spool.sync()?;
-            }
+        if due && self.sync == SpoolSync::Interval {
+            spool.sync()?;
         }
         if let Some(merging) = merging.filter(|_| all_taken) {
             spool.keep_merging(&merging)?;
