@@ -22,6 +22,7 @@ use crate::{
     model::{Envelope, Health, Metadata, MetricDef, Snapshot, Source, Status, Value, WallTime},
 };
 
+mod outage;
 mod outputs;
 mod readers;
 
