@@ -147,7 +147,9 @@ impl Inbox {
             shape: Arc::clone(&output.shape),
             entities: output.entities,
             held: Mutex::new(Held {
-                resolution: output.resolution.map(Resolution::new),
+                resolution: output
+                    .resolution
+                    .map(|length| Resolution::new(length, output.queue_bytes)),
                 streams,
                 queue: Queue::new(output.queue_bytes, output.when_full),
                 disk: spooled.then(Disk::default),

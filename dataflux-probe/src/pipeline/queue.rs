@@ -52,6 +52,7 @@ impl Queue {
     /// Holds at most `bound` bytes. With [`WhenFull::Coalesce`], records that were handed over can keep it from merging: then
     /// one more record of each stream waits beyond the bound, into which the incoming ones merge. A record that is larger than
     /// the bound is taken if nothing else is held (with [`WhenFull::Coalesce`]: waits): else nothing would ever get through.
+    /// Where windows have so little in common that merging them takes more than the bound, the oldest go.
     pub(super) fn new(bound: u64, when_full: WhenFull) -> Self {
         Self {
             bound,
@@ -76,11 +77,14 @@ impl Queue {
         }
         self.bytes += weight;
         self.waiting.push_back(Entry { record, weight });
+        let largest = self.bound.max(2 * weight);
         while self.bytes > self.bound && self.len() > 1 {
             if self.when_full == WhenFull::Coalesce {
                 if let Some((older, newer)) = self.pair() {
-                    self.merge(older, newer);
-                    pushed.merged += 1;
+                    match self.merge(older, newer, largest) {
+                        None => pushed.merged += 1,
+                        Some(lost) => pushed.lost.push(lost),
+                    }
                     continue;
                 }
                 let waiting: u64 = self.waiting.iter().map(|entry| entry.weight).sum();
@@ -222,15 +226,25 @@ impl Queue {
         oldest
     }
 
-    fn merge(&mut self, older: usize, newer: usize) {
-        let Some(newer) = self.waiting.remove(newer) else {
-            return;
-        };
+    /// Gives the older record back if both merged would be larger than that.
+    fn merge(&mut self, older: usize, newer: usize, largest: u64) -> Option<Numbered> {
+        let parts = [&self.waiting[older], &self.waiting[newer]];
+        let [first, second] = parts.map(|part| part.record.clone());
+        let merged = merge::records(first, second);
+        let weight = envelope::weight(&merged.envelope);
+        if weight > largest {
+            let lost = self.waiting.remove(older)?;
+            self.bytes -= lost.weight;
+            return Some(lost.record);
+        }
+        let newer = self.waiting.remove(newer)?;
         let older = &mut self.waiting[older];
-        self.bytes -= older.weight + newer.weight;
-        older.record = merge::records(older.record.clone(), newer.record);
-        older.weight = envelope::weight(&older.record.envelope);
-        self.bytes += older.weight;
+        self.bytes = self.bytes + weight - older.weight - newer.weight;
+        *older = Entry {
+            record: merged,
+            weight,
+        };
+        None
     }
 }
 

@@ -13,17 +13,21 @@ use crate::model::WallTime;
 const EARLY: i64 = 50_000_000;
 
 /// What is being merged for one output. Merged windows end at the multiples of the resolution on the wall clock, as ticks do.
-/// One that cannot, because ticks were missed or the clock was set, ends at the first tick behind.
+/// One that cannot, because ticks were missed or the clock was set, ends at the first tick behind; one that gets too large,
+/// because series come and go, ends at once.
 pub(super) struct Resolution {
     length: i64,
+    /// Bytes that a merged window may take.
+    most: u64,
     /// At most one for each stream.
     pending: Vec<Shaped>,
 }
 
 impl Resolution {
-    pub(super) fn new(length: Duration) -> Self {
+    pub(super) fn new(length: Duration, most: u64) -> Self {
         Self {
             length: nanoseconds(length).max(1),
+            most,
             pending: Vec::new(),
         }
     }
@@ -34,20 +38,14 @@ impl Resolution {
         let complete = self.place(window.start) != self.place(window.stop);
         let same = |pending: &Shaped| pending.reader == next.reader;
         let place = self.pending.iter().position(same);
-        if complete {
-            let earlier = place.map(|place| self.pending.remove(place));
-            return Some(match earlier {
-                Some(earlier) => join(earlier, next),
-                None => next,
-            });
+        let merged = match place.map(|place| self.pending.remove(place)) {
+            Some(earlier) => join(earlier, next),
+            None => next,
+        };
+        if complete || merged.weight > self.most {
+            return Some(merged);
         }
-        match place {
-            Some(place) => {
-                let earlier = self.pending.swap_remove(place);
-                self.pending.push(join(earlier, next));
-            }
-            None => self.pending.push(next),
-        }
+        self.pending.push(merged);
         None
     }
 

@@ -138,6 +138,26 @@ fn a_record_larger_than_the_bound_gets_through() {
 }
 
 #[test]
+fn windows_without_common_series_do_not_grow_to_more_than_the_bound() {
+    let mut queue = queue(4, WhenFull::Coalesce);
+    let mut gone = Vec::new();
+    for number in 1..=40 {
+        let mut record = record("s", number);
+        let mut envelope = Envelope::clone(&record.envelope);
+        envelope.sources[0].metrics[0].labels = [number.to_string().into()].into();
+        record.envelope = Arc::new(envelope);
+        let pushed = queue.push(record, weight());
+        gone.extend(pushed.lost.iter().flat_map(|record| record.range.clone()));
+        assert!(queue.bytes() <= 4 * weight() + 16, "{number}");
+    }
+    let kept = queue.records().flat_map(|record| record.range.clone());
+    assert!(
+        gone.into_iter().chain(kept).eq(1..=40),
+        "in order, each once"
+    );
+}
+
+#[test]
 fn full_queue_gives_up_the_oldest_or_the_newest() {
     let mut oldest = queue(2, WhenFull::DropOldest);
     let mut newest = queue(2, WhenFull::DropNewest);

@@ -54,7 +54,7 @@ fn told(shaped: &Shaped) -> (i64, i64, u64) {
 
 /// What comes out of windows between these times in seconds.
 fn merged(times: &[i64]) -> Vec<(i64, i64, u64)> {
-    let mut resolution = Resolution::new(Duration::from_mins(1));
+    let mut resolution = Resolution::new(Duration::from_mins(1), u64::MAX);
     let windows = times.windows(2);
     let mut out: Vec<_> = windows
         .filter_map(|pair| resolution.take(shaped(None, pair[0] * 1_000, pair[1] * 1_000, 1)))
@@ -76,7 +76,7 @@ fn merged_windows_end_at_the_boundaries_of_the_resolution() {
 
 #[test]
 fn a_tick_a_little_early_or_late_is_the_one_at_the_boundary() {
-    let mut resolution = Resolution::new(Duration::from_mins(1));
+    let mut resolution = Resolution::new(Duration::from_mins(1), u64::MAX);
     let times = [2, 29_999, 59_999, 90_001, 120_003, 149_998];
     let out: Vec<_> = times
         .windows(2)
@@ -111,7 +111,7 @@ fn setting_the_clock_holds_nothing_back() {
 
 #[test]
 fn each_stream_has_windows_of_its_own() {
-    let mut resolution = Resolution::new(Duration::from_mins(1));
+    let mut resolution = Resolution::new(Duration::from_mins(1), u64::MAX);
     assert!(resolution.take(shaped(Some("a"), 0, 30_000, 1)).is_none());
     assert!(resolution.take(shaped(Some("b"), 0, 30_000, 10)).is_none());
     assert!(
@@ -127,6 +127,14 @@ fn each_stream_has_windows_of_its_own() {
     assert_eq!(rest, [(0, 30, 10)]);
 }
 
+#[test]
+fn a_window_that_gets_too_large_ends_at_once() {
+    let mut resolution = Resolution::new(Duration::from_mins(1), 1);
+    let given = resolution.take(shaped(None, 0, 1_000, 1)).unwrap();
+    assert_eq!(told(&given), (0, 1, 1));
+    assert!(resolution.pending().is_empty());
+}
+
 proptest! {
     /// Whatever windows come: sums, lengths and extremes of what leaves are those of what came.
     #[test]
@@ -136,7 +144,7 @@ proptest! {
     ) {
         let readers = [None, Some("a"), Some("b")];
         let mut times = [0; 3];
-        let mut resolution = Resolution::new(Duration::from_secs(resolution));
+        let mut resolution = Resolution::new(Duration::from_secs(resolution), u64::MAX);
         let (mut came, mut left) = (Vec::new(), Vec::new());
         for (step, value, stream) in steps {
             let next = shaped(readers[stream], times[stream], times[stream] + step, value);

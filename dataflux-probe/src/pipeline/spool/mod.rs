@@ -81,6 +81,8 @@ pub(super) struct Spool {
     order: u64,
     ticket: u64,
     merged: u64,
+    /// Bytes of the record that came in last.
+    newest: u32,
     /// Events that are not in the journal yet.
     unnoted: Vec<Event>,
 }
@@ -144,6 +146,7 @@ impl Spool {
             return Ok(vec![loss]);
         }
         let spot = self.write(key, &record.stream.id, &record.range, &record.envelope)?;
+        self.newest = spot.length;
         self.order += 1;
         let entry = Entry {
             order: self.order,

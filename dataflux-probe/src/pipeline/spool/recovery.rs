@@ -90,6 +90,7 @@ impl Spool {
             tail: VecDeque::new(),
             order,
             merged: 0,
+            newest: 0,
             unnoted: Vec::new(),
             settings: settings.clone(),
         };

@@ -4,6 +4,8 @@
 //! Live records take at most [`MOST_LIVE`] eighths of the room, so that a segment can always be found of which three
 //! eighths are won by copying the rest. A byte accepted is written once; about one more is a merged record's; and for each
 //! of these two at most five thirds are copied: in all less than six times, and less than twice while nothing is full.
+//! That holds where windows have their series in common, so that two of them merged take the room of one. Where they do
+//! not, a byte is merged again whenever its record's size has doubled, until that is [`LARGEST_MERGED`] of the room.
 
 use std::io;
 
@@ -21,6 +23,9 @@ use crate::{
 
 /// Of the room, in eighths, what live records may take.
 const MOST_LIVE: u64 = 5;
+
+/// A merged record takes at most the room divided by this: if it would take more, the oldest goes instead.
+const LARGEST_MERGED: u64 = 4;
 
 impl Spool {
     /// Whether a record may not come in: it is to be dropped, or nothing that is held may merge or go.
@@ -92,6 +97,14 @@ impl Spool {
             return Ok(());
         };
         let merged = merge::records(first, second);
+        let parts = u64::from(older.spot.length) + u64::from(newer.spot.length);
+        let largest = (self.bound() / LARGEST_MERGED).max(2 * u64::from(self.newest));
+        if parts > largest && self.store.length(&merged.envelope) > largest {
+            self.waiting.remove(key, &older);
+            self.store.free(older.spot);
+            losses.push(self.lose_entry(key, &older.range(), None, Cause::QueueFull));
+            return Ok(());
+        }
         let spot = self.write(key, &merged.stream.id, &merged.range, &merged.envelope)?;
         self.waiting.merge(pair, spot);
         self.store.free(older.spot);

@@ -136,6 +136,11 @@ impl Store {
         self.wrote(number, key, place)
     }
 
+    /// Bytes of a record with this envelope, its head left out.
+    pub(super) fn length(&mut self, envelope: &Envelope) -> u64 {
+        self.codec.encode(envelope).bytes.len() as u64
+    }
+
     /// Writes a record of another segment once more, if the disk is full to the reserve.
     pub(super) fn copy(&mut self, key: Key, from: Spot) -> Result<Spot, ReadError> {
         match self.write_again(key, from) {

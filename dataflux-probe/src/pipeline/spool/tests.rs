@@ -1,5 +1,6 @@
 //! What a spool holds, merges, gives and finds again, against what was put in.
 
+mod churn;
 mod merging;
 
 use std::{fs, ops::RangeInclusive, path::Path, sync::Arc};
