@@ -22,7 +22,11 @@ use crate::{
 /// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
 pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let config = Config::load(path, Registries::BUILT_IN)?;
-    let lock = config.state_dir.as_deref().map(lock).transpose()?.flatten();
+    let spooled = config.outputs.iter().any(|output| output.spool.is_some());
+    let lock = match &config.state_dir {
+        Some(state_dir) => lock(state_dir, spooled)?,
+        None => None,
+    };
     let mut readers = config.readers;
     let mut outputs = config.outputs;
     start::attach(&mut readers, &config.context);
@@ -51,12 +55,17 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
 
 /// Takes the state folder. Without one that can be used the probe measures all the same; only another probe in it stops the
 /// start.
-fn lock(state_dir: &Path) -> anyhow::Result<Option<Lock>> {
+fn lock(state_dir: &Path, spooled: bool) -> anyhow::Result<Option<Lock>> {
     match state::lock(state_dir) {
         Ok(lock) => Ok(Some(lock)),
         Err(error) if error.root_cause().is::<io::Error>() => {
+            let spools = if spooled {
+                "queues are in memory until it is restarted, and "
+            } else {
+                ""
+            };
             tracing::warn!(
-                "{error:#}; running without, so the next start cannot say what it follows"
+                "{error:#}; running without a state_dir: {spools}the next start cannot say what it follows"
             );
             Ok(None)
         }

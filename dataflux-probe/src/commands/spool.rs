@@ -51,20 +51,23 @@ enum Action {
 struct Source {
     /// Only this output.
     output: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    /// What the outputs rejected, instead of what waits for delivery.
+    #[arg(long)]
+    dead_letters: bool,
+}
+
+/// The one or the other.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Place {
     /// The configuration that names the state_dir.
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "state_dir",
-        required_unless_present = "state_dir"
-    )]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The state_dir itself.
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
-    /// What the outputs rejected, instead of what waits for delivery.
-    #[arg(long)]
-    dead_letters: bool,
 }
 
 impl Source {
@@ -77,7 +80,7 @@ impl Source {
     }
 
     fn state_dir(&self) -> anyhow::Result<PathBuf> {
-        match (&self.state_dir, &self.config) {
+        match (&self.place.state_dir, &self.place.config) {
             (Some(state_dir), _) => Ok(state_dir.clone()),
             (None, Some(path)) => Config::load(path, Registries::BUILT_IN)?
                 .state_dir

@@ -47,8 +47,7 @@ struct Output {
     when_full: WhenFull,
     spread: Option<Time>,
     spool_bytes: Option<Bytes>,
-    #[serde(default)]
-    spool_sync: SpoolSync,
+    spool_sync: Option<SpoolSync>,
     dead_letter_bytes: Option<Bytes>,
     #[serde(default = "default_enabled")]
     enabled: bool,
@@ -257,18 +256,26 @@ fn spool(
     has_state_dir: bool,
 ) -> anyhow::Result<Option<pipeline::Spooling>> {
     let Some(Bytes(bytes)) = output.spool_bytes else {
-        return Ok(None);
+        return match output.spool_sync {
+            None => Ok(None),
+            Some(_) => {
+                let message = "needs a spool: set spool_bytes in this output";
+                Err(section.error(Some("spool_sync"), message))
+            }
+        };
     };
     let wrong = |message: &str| Err(section.error(Some("spool_bytes"), message));
     if !(SMALLEST_SPOOL..=LARGEST_SPOOL).contains(&bytes) {
-        return wrong("a spool has between 1MiB and 64GiB");
+        return wrong(
+            "a spool has between 1MiB and 64GiB; without this key the queue is in memory",
+        );
     }
     if !has_state_dir {
         return wrong("needs a folder to be in: set state_dir in [probe]");
     }
     Ok(Some(pipeline::Spooling {
         bytes,
-        sync: output.spool_sync,
+        sync: output.spool_sync.unwrap_or_default(),
     }))
 }
 

@@ -247,9 +247,12 @@ impl<'a> Section<'a> {
     fn remove_at(&mut self, error: &toml::de::Error) -> Option<Problem> {
         let at = error.span()?.start;
         let names = find(self.table.get_ref(), at)?;
-        let problem = self
-            .file
-            .problem(at, &self.join(&names.join(".")), error.message());
+        // What the TOML reader says of a choice that is no text.
+        let message = match error.message() {
+            "wanted string or table" => "must be a text in quotes",
+            message => message,
+        };
+        let problem = self.file.problem(at, &self.join(&names.join(".")), message);
         self.table.get_mut().remove(&*names[0]);
         Some(problem)
     }

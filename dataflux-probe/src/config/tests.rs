@@ -130,7 +130,7 @@ fn every_mistake_has_its_place_and_what_is_known() {
         ),
         (
             "[metrics.cpu]\ninterval = 10",
-            "p.toml:2: metrics.cpu.interval: invalid type: integer `10`, expected a string",
+            "p.toml:2: metrics.cpu.interval: not a time like \"10s\" or \"100ms\": invalid type: integer `10`, expected a string",
         ),
         (
             "[metrics.cpu]\ninterval = '99ms'",
@@ -197,6 +197,26 @@ fn every_mistake_has_its_place_and_what_is_known() {
         (
             "[output.b]\nformatter = 'json'\nlogger = 'file'\nqueue_bytes = '3 apples'",
             "p.toml:4: output.b.queue_bytes: not a size like \"16MiB\"",
+        ),
+        (
+            "[output.b]\nformatter = 'json'\nlogger = 'file'\nqueue_bytes = -1",
+            "p.toml:4: output.b.queue_bytes: not a size like \"16MiB\": -1",
+        ),
+        (
+            "[output.b]\nformatter = 'json'\nlogger = 'file'\nspread = 1",
+            "p.toml:4: output.b.spread: not a time like \"10s\" or \"100ms\": invalid type: integer `1`",
+        ),
+        (
+            "[output.b]\nformatter = 'json'\nlogger = 'file'\nzeros = true",
+            "p.toml:4: output.b.zeros: must be a text in quotes",
+        ),
+        (
+            "[output.b]\nformatter = 'json'\nlogger = 'file'\nspool_bytes = '8MiB'",
+            "p.toml:4: output.b.spool_bytes: needs a folder to be in: set state_dir in [probe]",
+        ),
+        (
+            "[output.b]\nformatter = 'json'\nlogger = 'file'\nspool_sync = 'every'",
+            "p.toml:4: output.b.spool_sync: needs a spool: set spool_bytes in this output",
         ),
         (
             "[output.b]\nformatter = 'json'\nlogger = 'file'\nenvelope = 'each'",

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     Ok(u8::from(unreadable > 0))
 }
 
-/// Gives how many records could not be read.
+/// Gives how many records, and files as a whole, could not be read.
 fn cat(
     folder: &Path,
     arguments: &Arguments,
@@ -75,6 +75,13 @@ fn cat(
     };
     let mut reader = Reader::new(kind);
     let mut unreadable = 0;
+    for file in &found {
+        if let Some(refused) = &file.refused {
+            unreadable += 1;
+            let path = folder.join(&file.name);
+            tracing::warn!("{} cannot be read: {refused}", path.display());
+        }
+    }
     for (file, record) in chosen {
         let wanted = arguments.stream.as_deref();
         if wanted.is_some_and(|stream| stream != &*record.stream)

@@ -131,6 +131,14 @@ fn cat_gives_each_number_once_and_what_is_asked_for() {
 }
 
 #[test]
+fn cat_fails_when_a_file_cannot_be_read() {
+    let (_state, text) = example();
+    fs::write(format!("{text}/spool/main/0000000009.seg"), "mine").unwrap();
+    let (code, lines) = spool(&format!("cat --state-dir {text} main"));
+    assert_eq!((code, lines.len()), (1, 3), "the others are given");
+}
+
+#[test]
 fn cat_of_dead_letters_says_why() {
     let (_state, text) = example();
     let (code, lines) = spool(&format!("cat --state-dir {text} --dead-letters"));

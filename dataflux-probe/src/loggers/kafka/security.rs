@@ -261,6 +261,10 @@ impl Security {
         if let Some(token) = &self.token {
             token.read()?;
         }
+        // Librdkafka does not say which file it is.
+        for path in &self.files {
+            fs::File::open(path).with_context(|| format!("reading {}", path.display()))?;
+        }
         Ok(Secrets {
             key_password: read(&self.key_password)?,
             password: read(&self.password)?,
@@ -322,7 +326,8 @@ impl Place {
                 (String::from_utf8(text).ok(), path.display().to_string())
             }
             Self::Variable(name) => {
-                let text = env::var_os(name).with_context(|| format!("{name} is not set"))?;
+                let text =
+                    env::var_os(name).with_context(|| format!("the variable {name} is not set"))?;
                 (text.into_string().ok(), name.clone())
             }
         };
