@@ -10,6 +10,8 @@ mod delivery;
 mod disk;
 mod faults;
 mod kills;
+mod operators;
 mod proxy;
 mod security;
+mod silence;
 mod soak;

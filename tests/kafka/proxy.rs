@@ -17,6 +17,8 @@ use std::{
 pub(crate) enum Mode {
     /// Hands everything on.
     Open,
+    /// Answers take a while.
+    Slow,
     /// Nothing gets through, and nobody is told: a network that drops packets.
     Silent,
     /// Requests get through, answers do not.
@@ -24,6 +26,9 @@ pub(crate) enum Mode {
     /// Closes what is open, and what comes in.
     Reset,
 }
+
+/// How long answers take.
+const SLOW: Duration = Duration::from_millis(300);
 
 /// It lives as long as the test program.
 pub(crate) struct Proxy {
@@ -85,13 +90,20 @@ fn pump(from: &TcpStream, to: &TcpStream, mode: &Arc<AtomicU8>, answers: bool) {
             }
             match from.read(&mut bytes) {
                 Ok(0) => break,
-                Ok(read) if to.write_all(&bytes[..read]).is_ok() => {}
+                Ok(read) => {
+                    if now == Mode::Slow as u8 && answers {
+                        thread::sleep(SLOW);
+                    }
+                    if to.write_all(&bytes[..read]).is_err() {
+                        break;
+                    }
+                }
                 Err(error)
                     if matches!(
                         error.kind(),
                         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
                     ) => {}
-                Ok(_) | Err(_) => break,
+                Err(_) => break,
             }
         }
         // Gone already, perhaps.

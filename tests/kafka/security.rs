@@ -181,3 +181,78 @@ fn a_password_that_is_rotated_loses_nothing() {
     let stream = one_stream(&consume::envelopes(&cluster, topic));
     assert_eq!(stream.lost.len(), 0, "{stream:?}\n{}", ended.diagnostics);
 }
+
+/// Scenario: passwords and a token in files and the environment, of outputs that get in and of one that does not, with
+/// everything logged that the probe and librdkafka can log; and `check` of the same configuration.
+/// Guarantees: no secret is anywhere in what was said.
+#[test]
+fn no_secret_is_ever_told() {
+    let Some(cluster) = Cluster::shared("no_secret_is_ever_told") else {
+        return;
+    };
+    let by_environment =
+        "tls.ca_file = 'CA'\nsasl.mechanism = 'OAUTHBEARER'\nsasl.token_env = 'TOKEN'\n";
+    let ways = [
+        ("key", WAYS[0].0, WAYS[0].1),
+        ("plain", WAYS[1].0, WAYS[1].1),
+        ("scram", WAYS[5].0, WAYS[5].1),
+        ("token", "sasl_ssl", by_environment),
+        (
+            "wrong",
+            "sasl_plaintext",
+            "sasl.mechanism = 'PLAIN'\nsasl.username = 'probe'\nsasl.password_env = 'WRONG'\n",
+        ),
+    ];
+    let outputs = ways.map(|(name, listener, keys)| {
+        format!(
+            "{}properties.debug = 'all'\n",
+            output(cluster, &format!("told_{name}"), listener, keys)
+        )
+    });
+    let mut probe = Probe::prepare(&format!("{HEAD}{}", outputs.concat()));
+    let key_password = cluster.text(&["certificates", "client_key_password"]);
+    let (password, token) = (cluster.text(&["password"]), cluster.text(&["token"]));
+    for (name, text) in [("password", password), ("key_password", key_password)] {
+        fs::write(probe.path(name), text).expect("the folder is writable");
+    }
+    let wrong = "a-password-that-is-wrong";
+    let environment = [
+        "RUST_LOG=trace".to_owned(),
+        format!("TOKEN={token}"),
+        format!("WRONG={wrong}"),
+    ];
+    let mut words = vec!["env"];
+    words.extend(environment.iter().map(String::as_str));
+    probe.start_under(&words);
+    probe.restart();
+    for (name, ..) in &ways[..4] {
+        until_there_are(cluster, &format!("security_told_{name}"), 3);
+    }
+    until("a refusal", || {
+        let told = probe.diagnostics().to_ascii_lowercase();
+        told.contains("authentication").then_some(())
+    });
+    let ended = probe.stop();
+    let mut check = Command::new(words[0]);
+    check.args(&words[1..]).arg(dataflux_tests::probe::binary());
+    let checked = check
+        .arg("check")
+        .arg(probe.path("probe.toml"))
+        .output()
+        .expect("the probe starts");
+    assert!(checked.status.success(), "{checked:?}");
+    for level in ["TRACE", "DEBUG", "librdkafka: "] {
+        assert!(ended.diagnostics.contains(level), "no {level} was logged");
+    }
+    let said = [
+        &*ended.diagnostics,
+        &*String::from_utf8_lossy(&checked.stdout),
+        &*String::from_utf8_lossy(&checked.stderr),
+    ]
+    .concat();
+    for secret in [password, key_password, token, wrong] {
+        let lines = said.lines().filter(|line| line.contains(secret));
+        let lines: Vec<_> = lines.collect();
+        assert!(lines.is_empty(), "{secret} is told: {lines:#?}");
+    }
+}

@@ -97,6 +97,17 @@ const MISTAKES: &[(&str, usize, &str)] = &[
         1,
         "output.b: DIR/envelopes belongs to output.a already",
     ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'kafka'\nkafka.brokers = ['b:1']\nkafka.topic = 'a.{reader}'",
+        5,
+        "output.b.kafka.topic: {reader} needs envelope = \"per_reader\": otherwise an envelope holds all readers",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'kafka'\nkafka.brokers = ['b:1']\nkafka.topic = 'a'\n\
+         [output.b.kafka.properties]\n'socket.time.ms' = 1",
+        7,
+        "output.b.kafka.properties.socket.time.ms: librdkafka refuses socket.time.ms: ",
+    ),
     ("[metrics.cpu\n", 1, "not TOML: "),
     ("interval = ", 1, "not TOML: "),
 ];

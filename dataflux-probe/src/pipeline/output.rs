@@ -38,6 +38,9 @@ use window::{SILENCE, Window};
 /// A logger has at least this long to close.
 const CLOSING: Duration = Duration::from_secs(1);
 
+/// How many kinds of losses are told at most.
+const KINDS: usize = 16;
+
 /// The task of one output.
 pub(super) struct Delivery {
     name: String,
@@ -67,8 +70,8 @@ pub(super) struct Delivery {
     backoff: Backoff,
     /// Whether it is known, and was said, that nothing gets through.
     outage: bool,
-    /// Whether records are being refused, which is said once.
-    refusing: bool,
+    /// The kinds of losses that were told.
+    told: Vec<String>,
 }
 
 /// A logger that came back from being opened.
@@ -107,7 +110,7 @@ impl Delivery {
             spread_until: None,
             backoff: Backoff::default(),
             outage: false,
-            refusing: false,
+            told: Vec::new(),
         }
     }
 
@@ -304,7 +307,7 @@ impl Delivery {
             }
             Some(Fate::Lost(cause, reason)) => {
                 self.records.remove(&ticket);
-                self.refuse(&reason);
+                self.tell(&reason);
                 self.inbox.lose(ticket, cause, &reason);
             }
         }
@@ -313,7 +316,6 @@ impl Delivery {
     fn acknowledged(&mut self, size: usize) {
         self.inbox.counters.delivered.add(1);
         self.inbox.counters.delivered_bytes.add(size as u64);
-        self.refusing = false;
         let limit = match &self.logger {
             Place::Open(logger) => logger.limits().in_flight,
             _ => 1,
@@ -349,10 +351,12 @@ impl Delivery {
         }
     }
 
-    /// Says once that records are lost, until one is delivered.
-    fn refuse(&mut self, reason: &str) {
-        if !std::mem::replace(&mut self.refusing, true) {
+    /// Tells once of each kind of loss; what differs in numbers only is one kind.
+    fn tell(&mut self, reason: &str) {
+        let kind: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+        if self.told.len() < KINDS && !self.told.contains(&kind) {
             tracing::warn!(output = self.name, "loses envelopes: {reason}");
+            self.told.push(kind);
         }
     }
 
