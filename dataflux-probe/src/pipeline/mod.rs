@@ -1,6 +1,8 @@
 //! How envelopes move: from readers, through deltas and queues, to loggers.
 
 mod run;
+#[doc(hidden)]
+pub mod benching;
 mod clock;
 mod schedule;
 mod sweep;

@@ -193,8 +193,8 @@ impl Ticker {
 }
 
 /// All outputs at work.
-struct Outputs {
-    inboxes: Vec<Arc<Inbox>>,
+pub(super) struct Outputs {
+    pub(super) inboxes: Vec<Arc<Inbox>>,
     deliveries: JoinSet<()>,
     closing: watch::Sender<Option<Instant>>,
     /// Threads of spools and dead letters.
@@ -205,7 +205,7 @@ struct Outputs {
 
 impl Outputs {
     /// Must be called in a runtime.
-    fn start(
+    pub(super) fn start(
         outputs: Vec<super::Output>,
         state_dir: Option<PathBuf>,
         counters: &Counters,
@@ -276,7 +276,7 @@ impl Outputs {
     }
 
     /// Lets the outputs deliver what they have, within the limit.
-    async fn stop(mut self, limit: Duration) {
+    pub(super) async fn stop(mut self, limit: Duration) {
         self.inboxes.iter().for_each(|inbox| inbox.flush());
         self.closing.send_replace(Some(Instant::now() + limit));
         while let Some(ended) = self.deliveries.join_next().await {

@@ -12,13 +12,37 @@ use dataflux_probe::{
 /// Every reader, once a second, one combined envelope of JSON into a file.
 pub(super) fn everything(folder: &Path) -> String {
     let mut sections = String::new();
+    readers(&mut sections);
+    with_output("", &sections, folder)
+}
+
+/// A section for each reader, as `deploy/probe.toml` has them.
+fn readers(sections: &mut String) {
     for plugin in metrics::REGISTRY {
-        line(&mut sections, &format!("[metrics.{}]", plugin.name));
+        line(sections, &format!("[metrics.{}]", plugin.name));
     }
     for plugin in metadata::REGISTRY {
-        line(&mut sections, &format!("[metadata.{}]", plugin.name));
+        line(sections, &format!("[metadata.{}]", plugin.name));
     }
-    with_output("", &sections, folder)
+}
+
+/// Every reader, with an output `main` to a topic and a spool in this state folder.
+pub(super) fn to_kafka(state: &Path, brokers: &str, topic: &str, interval: &str) -> String {
+    let mut text = String::from("[probe]\n");
+    line(&mut text, &format!("interval = {interval:?}"));
+    line(
+        &mut text,
+        &format!("state_dir = {:?}", state.display().to_string()),
+    );
+    readers(&mut text);
+    line(&mut text, "[output.main]");
+    line(&mut text, "formatter = \"json\"");
+    line(&mut text, "logger = \"kafka\"");
+    line(&mut text, "spool_bytes = \"4GiB\"");
+    line(&mut text, "[output.main.kafka]");
+    line(&mut text, &format!("brokers = [{brokers:?}]"));
+    line(&mut text, &format!("topic = {topic:?}"));
+    text
 }
 
 fn with_output(probe: &str, sections: &str, folder: &Path) -> String {

@@ -4,6 +4,7 @@
 //! descriptors, namespaces with their processes, and the loop device with its last user.
 
 mod configuration;
+mod delivery;
 mod kernel_objects;
 pub(crate) mod load;
 mod process;
@@ -31,6 +32,7 @@ use crate::{
     probe_binary::{self, Profile},
     setup, workspace,
 };
+use delivery::Scenario;
 use report::{Machine, Report};
 use running_probe::Installation;
 
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     /// Measure one part only
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// Of the delivery, measure one part only
+    #[arg(long, value_enum, value_name = "PART")]
+    delivery: Option<Scenario>,
     /// Rounds of each comparison of programs; whole loads are compared twice as often
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
@@ -60,6 +65,8 @@ enum Part {
     Slowdown,
     /// CPU, memory and start of the probe itself
     Process,
+    /// Envelopes, spool and Kafka
+    Delivery,
 }
 
 /// Set for the second run of this command, after it was rebuilt with new kernel objects.
@@ -87,7 +94,8 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         say(warning);
     }
     let rounds = usize::from(args.rounds);
-    let wants = |part: Part| args.only.is_none_or(|only| only == part);
+    let only = args.delivery.map_or(args.only, |_| Some(Part::Delivery));
+    let wants = |part: Part| only.is_none_or(|only| only == part);
     let programs = wants(Part::Programs).then(|| programs::measure(rounds, &folder));
     let slowdown = probe
         .as_ref()
@@ -97,7 +105,18 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         .as_ref()
         .filter(|_| wants(Part::Process))
         .map(process::measure);
+    let delivery = Scenario::ALL
+        .into_iter()
+        .filter(|&scenario| {
+            wants(Part::Delivery) && args.delivery.is_none_or(|only| only == scenario)
+        })
+        .filter_map(|scenario| {
+            let program = &probe.as_ref()?.program;
+            Some(scenario.measure(rounds, program, &folder))
+        })
+        .collect::<anyhow::Result<_>>()?;
     let report = Report {
+        delivery,
         machine,
         rounds,
         programs: programs.transpose()?.unwrap_or_default(),
@@ -124,14 +143,15 @@ fn publish(report: &Report, path: Option<&Path>) -> anyhow::Result<()> {
     writeln!(out, "as JSON: {}", path.display()).context("printing the table")
 }
 
-/// This program carries the kernel objects that were there when it was built. If they have changed since, cargo builds it
-/// again and this process becomes the new one.
+/// This program carries the kernel objects that were there when it was built. If they have changed since, or if it is not
+/// built for release, cargo builds it again and this process becomes the new one.
 fn rebuild_if_outdated() -> anyhow::Result<()> {
     let folder = workspace::objects();
     let current = OBJECTS.iter().all(|(name, embedded)| {
         fs::read(folder.join(format!("{name}.o"))).is_ok_and(|built| built == *embedded)
     });
-    if current && !OBJECTS.is_empty() {
+    // What runs within this process is to be as fast as in the probe.
+    if current && !OBJECTS.is_empty() && !cfg!(debug_assertions) {
         return Ok(());
     }
     if std::env::var_os(REBUILT).is_some() {
@@ -140,9 +160,9 @@ fn rebuild_if_outdated() -> anyhow::Result<()> {
             folder.display()
         );
     }
-    say("building this command again, with the new kernel objects");
+    say("building this command again, for release and with the kernel objects");
     let error = command::cargo("run")
-        .args(["--quiet", "--package", "xtask", "--"])
+        .args(["--quiet", "--release", "--package", "xtask", "--"])
         .args(std::env::args_os().skip(1))
         .env(REBUILT, "1")
         .exec();

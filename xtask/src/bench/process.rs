@@ -45,7 +45,12 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn new(what: impl Into<String>, unit: &'static str, value: f64, bar: Option<Bar>) -> Self {
+    pub(super) fn new(
+        what: impl Into<String>,
+        unit: &'static str,
+        value: f64,
+        bar: Option<Bar>,
+    ) -> Self {
         Self {
             what: what.into(),
             unit,
@@ -56,11 +61,32 @@ impl Row {
         }
     }
 
-    fn of_spread(what: &str, unit: &'static str, spread: Spread, bar: Bar) -> Self {
+    /// The median of several rounds.
+    pub(super) fn of_rounds(
+        what: impl Into<String>,
+        unit: &'static str,
+        spread: Spread,
+        bar: Option<Bar>,
+    ) -> Self {
         Self {
             spread: Some(spread),
-            verdict: Some(bar.judge_median(spread)),
-            ..Self::new(what, unit, spread.median, Some(bar))
+            verdict: bar.map(|bar| bar.judge_median(spread)),
+            ..Self::new(what, unit, spread.median, bar)
+        }
+    }
+
+    /// The mean of several steps, which is what all of them took.
+    pub(super) fn of_mean(
+        what: impl Into<String>,
+        unit: &'static str,
+        mean: f64,
+        spread: Spread,
+        bar: Bar,
+    ) -> Self {
+        Self {
+            spread: Some(spread),
+            verdict: Some(bar.judge(mean, spread.width())),
+            ..Self::new(what, unit, mean, Some(bar))
         }
     }
 }
@@ -98,23 +124,20 @@ fn cpu(running: &RunningProbe) -> anyhow::Result<Row> {
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;
     let spread = Spread::of(shares).context("no tick was measured")?;
     let bar = Bar::AtMost(0.2);
-    Ok(Row {
-        spread: Some(spread),
-        verdict: Some(bar.judge(mean, spread.width())),
-        ..Row::new(
-            format!("CPU of the probe, mean of {TICKS} ticks"),
-            "% of one CPU",
-            mean,
-            Some(bar),
-        )
-    })
+    Ok(Row::of_mean(
+        format!("CPU of the probe, mean of {TICKS} ticks"),
+        "% of one CPU",
+        mean,
+        spread,
+        bar,
+    ))
 }
 
 /// The clock of CPU time of another process.
-struct CpuClock(libc::clockid_t);
+pub(super) struct CpuClock(libc::clockid_t);
 
 impl CpuClock {
-    fn of(process: Pid) -> anyhow::Result<Self> {
+    pub(super) fn of(process: Pid) -> anyhow::Result<Self> {
         let mut clock = 0;
         // SAFETY: the pointer is to a local variable.
         let error =
@@ -126,7 +149,7 @@ impl CpuClock {
         Ok(Self(clock))
     }
 
-    fn read(&self) -> anyhow::Result<Duration> {
+    pub(super) fn read(&self) -> anyhow::Result<Duration> {
         let mut time = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -243,11 +266,11 @@ fn first_attach(probe: &Installation, programs: usize) -> anyhow::Result<Row> {
         drop(running);
     }
     let spread = Spread::of(times).context("no start was measured")?;
-    Ok(Row::of_spread(
+    Ok(Row::of_rounds(
         "process start to all programs attached",
         "ms",
         spread,
-        Bar::AtMost(300.0),
+        Some(Bar::AtMost(300.0)),
     ))
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{
-    process, programs, slowdown,
+    delivery, process, programs, slowdown,
     statistics::{Bar, Spread, Verdict},
 };
 
@@ -20,6 +20,7 @@ pub(super) struct Report {
     pub(super) programs: Vec<programs::Row>,
     pub(super) slowdown: Vec<slowdown::Row>,
     pub(super) process: Vec<process::Row>,
+    pub(super) delivery: Vec<delivery::Section>,
 }
 
 /// Where it was measured.
@@ -65,9 +66,11 @@ impl Report {
             .slowdown
             .iter()
             .map(|row| (format!("slowdown of {}", row.load.name()), row.verdict));
+        let delivery = self.delivery.iter().flat_map(|section| &section.rows);
         let process = self
             .process
             .iter()
+            .chain(delivery)
             .map(|row| (row.what.clone(), row.verdict));
         programs
             .chain(slowdown)
@@ -133,6 +136,14 @@ impl Report {
                 "The probe's process, every reader at 1 s",
                 &["what", "", "unit", "bar", ""],
                 self.process.iter().map(process_cells).collect(),
+            );
+        }
+        for delivery in &self.delivery {
+            section(
+                &mut text,
+                &delivery.title,
+                &["what", "", "unit", "bar", ""],
+                delivery.rows.iter().map(process_cells).collect(),
             );
         }
         let missed = self.missed();

@@ -39,11 +39,25 @@ pub(super) struct RunningProbe {
 }
 
 impl Installation {
-    /// Writes the configuration into `folder`, where the probe's output goes too.
+    /// With every reader, and an output to a file in `folder`.
+    ///
+    /// # Errors
+    /// The configuration cannot be written.
     pub(super) fn new(program: PathBuf, folder: &Path) -> anyhow::Result<Self> {
+        Self::with_configuration(program, folder, &configuration::everything(folder))
+    }
+
+    /// Writes the configuration into `folder`, where the probe's diagnostics go too.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn with_configuration(
+        program: PathBuf,
+        folder: &Path,
+        text: &str,
+    ) -> anyhow::Result<Self> {
         let config = folder.join("probe.toml");
-        fs::write(&config, configuration::everything(folder))
-            .with_context(|| format!("writing {}", config.display()))?;
+        fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
         Ok(Self {
             program,
             config,

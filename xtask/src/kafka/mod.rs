@@ -17,7 +17,8 @@ use std::{
 use anyhow::{Context as _, bail};
 
 pub(crate) use self::clients::{provide, test_consumer};
-use self::{cluster::Cluster, engine::Choice};
+pub(crate) use self::cluster::Cluster;
+use self::engine::Choice;
 use crate::{command::say, workspace};
 
 /// Tells the Kafka tests that a broker and its clients are here, so that one that cannot run is a failure.

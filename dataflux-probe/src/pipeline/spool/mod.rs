@@ -6,6 +6,8 @@
 mod codec;
 pub(super) mod dead_letters;
 #[doc(hidden)]
+pub mod benching;
+#[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod reading;
 mod segment;

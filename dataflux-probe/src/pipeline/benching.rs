@@ -1,0 +1,82 @@
+//! What `cargo xtask bench` drives: real outputs fed at any rate, without readers.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use super::{
+    Output,
+    clock::{self, Clock},
+    counters::Counters,
+    envelope::Assembler,
+    inbox::Inbox,
+    run::Outputs,
+};
+use crate::{
+    formatters::rfc3339::Rfc3339,
+    metadata::names::Names,
+    model::{Envelope, WallTime},
+};
+
+pub use super::spool::benching::{Passed, pass};
+
+/// A wall time as envelopes write it.
+#[must_use]
+pub fn text_of(time: WallTime) -> String {
+    Rfc3339(time).to_string()
+}
+
+/// Outputs at work, and what gives them an envelope when the bench says so.
+pub struct Feed {
+    outputs: Outputs,
+    assembler: Assembler,
+    clock: Clock,
+}
+
+impl Feed {
+    /// Starts outputs that are open. Must be called in a runtime with time enabled.
+    ///
+    /// # Errors
+    /// As [`super::Pipeline::run`].
+    pub fn start(
+        outputs: Vec<Output>,
+        state_dir: Option<PathBuf>,
+        counters: &Counters,
+        names: Names,
+    ) -> anyhow::Result<Self> {
+        let clock = clock::system();
+        let mut assembler = Assembler::new(names);
+        assembler.start(clock());
+        Ok(Self {
+            outputs: Outputs::start(outputs, state_dir, counters, &clock)?,
+            assembler,
+            clock,
+        })
+    }
+
+    /// A tick that reads what is in `like`: from the readers' sources on, the way of every envelope.
+    pub fn tick(&mut self, like: &Envelope) {
+        let header = Arc::clone(&like.metadata);
+        let sources = like.sources.clone();
+        let mut tick = self.assembler.assemble((self.clock)(), header, sources);
+        for inbox in &self.outputs.inboxes {
+            inbox.accept(&mut tick);
+        }
+    }
+
+    /// Envelopes of all outputs that are neither delivered nor lost.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.outputs.inboxes.iter().map(|inbox| inbox.left()).sum()
+    }
+
+    /// Bytes that wait in memory or on disk.
+    #[must_use]
+    pub fn left_bytes(&self) -> u64 {
+        let bytes = |inbox: &Arc<Inbox>| inbox.counters.queue_bytes.get();
+        self.outputs.inboxes.iter().map(bytes).sum()
+    }
+
+    /// Ends as the probe does.
+    pub async fn stop(self, limit: Duration) {
+        self.outputs.stop(limit).await;
+    }
+}

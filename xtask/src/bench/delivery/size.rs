@@ -1,0 +1,179 @@
+//! How large the default configuration's envelope is, and how fast it becomes JSON.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use dataflux_probe::{
+    config::{Config, Registries},
+    formatters::Formatter,
+    model::{EntityKind, Envelope, Numbered, Part, Stream},
+};
+
+use super::{
+    super::{
+        load::{Kind, Load},
+        process::Row,
+        statistics::{Bar, Spread},
+    },
+    Section, envelopes,
+};
+use crate::command::say;
+
+/// The default interval.
+const WINDOW: Duration = Duration::from_secs(10);
+const JSON_BAR: f64 = 24.0;
+const PACKED_BAR: f64 = 4.0;
+/// Of zstd, Kafka's and librdkafka's default.
+const LEVEL: i32 = 3;
+const KIB: f64 = 1024.0;
+/// How long each measurement of formatting takes.
+const WHILE: Duration = Duration::from_millis(200);
+
+pub(super) fn measure(rounds: usize, folder: &Path) -> anyhow::Result<Section> {
+    say("envelope: the default configuration's readers, 10 s idle and 10 s with loads");
+    let json = formatter()?;
+    let idle = envelopes::read(WINDOW)?;
+    let busy = {
+        let _loads = [Kind::Hackbench, Kind::DirectIo, Kind::Spawn]
+            .into_iter()
+            .map(|kind| Load::start(kind, folder))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        envelopes::read(WINDOW)?
+    };
+    let mut rows = Vec::new();
+    for (what, envelope) in [("idle", &idle), ("under load", &busy)] {
+        rows.extend(sizes(what, envelope, &*json)?);
+    }
+    rows.push(zeros(&idle));
+    rows.extend(speed(rounds, &busy, &*json)?);
+    Ok(Section {
+        title: "The envelope of the default configuration, 10 s".to_owned(),
+        rows,
+    })
+}
+
+/// The JSON formatter as the configuration makes it.
+pub(super) fn formatter() -> anyhow::Result<Box<dyn Formatter>> {
+    let text = "[metrics.cpu]\n[output.bench]\nformatter = \"json\"\nlogger = \"stdout\"\n";
+    let config = Config::parse(Path::new("bench"), text.to_owned(), Registries::BUILT_IN)?;
+    let output = config.outputs.into_iter().next();
+    Ok(output.context("one output was configured")?.formatter)
+}
+
+/// As a stream's envelope with this number.
+pub(super) fn numbered(envelope: &Arc<Envelope>, number: u64) -> Numbered {
+    Numbered {
+        stream: Arc::new(Stream {
+            id: "bench-5d41f0c29b7a6e38".into(),
+            previous: None,
+        }),
+        range: number..=number,
+        part: Part::WHOLE,
+        gaps: Vec::new(),
+        envelope: Arc::clone(envelope),
+    }
+}
+
+pub(super) fn format(json: &dyn Formatter, record: &Numbered) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    json.format(record, record.envelope.window.stop, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn sizes(what: &str, envelope: &Envelope, json: &dyn Formatter) -> anyhow::Result<[Row; 3]> {
+    let entities = |kind| {
+        let metrics = envelope.sources.iter().flat_map(|source| &source.metrics);
+        let found = metrics.filter_map(|metric| metric.entity.as_ref());
+        let found = found.filter(|entity| entity.kind == kind);
+        found.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let (disks, interfaces) = (
+        entities(EntityKind::Device),
+        entities(EntityKind::Interface),
+    );
+    let here = format(json, &numbered(&Arc::new(envelope.clone()), 1))?;
+    let scaled = Arc::new(envelopes::scaled(envelope));
+    let bytes = format(json, &numbered(&scaled, 1))?;
+    let packed = zstd::bulk::compress(&bytes, LEVEL)?;
+    let kib = |bytes: &[u8]| bytes.len() as f64 / KIB;
+    Ok([
+        Row::new(
+            format!("JSON {what}, as here: disks {disks}, interfaces {interfaces} (lo is one)"),
+            "KiB",
+            kib(&here),
+            None,
+        ),
+        Row::new(
+            format!("JSON {what}, 2 disks and 3 interfaces as busy as the busiest here"),
+            "KiB",
+            kib(&bytes),
+            Some(Bar::AtMost(JSON_BAR)),
+        ),
+        Row::new(
+            format!("the same after zstd, level {LEVEL}, alone"),
+            "KiB",
+            kib(&packed),
+            Some(Bar::AtMost(PACKED_BAR)),
+        ),
+    ])
+}
+
+/// Counters and histograms in it of which nothing is to be told.
+fn zeros(idle: &Envelope) -> Row {
+    let metrics = idle.sources.iter().flat_map(|source| &source.metrics);
+    let zeros = metrics.filter(|metric| metric.value.is_zero()).count();
+    Row::new(
+        "series without change in it, idle",
+        "series",
+        zeros as f64,
+        Some(Bar::AtMost(0.0)),
+    )
+}
+
+/// MB/s of the formatter, and of serde_json from a tree of the same.
+fn speed(rounds: usize, envelope: &Envelope, json: &dyn Formatter) -> anyhow::Result<Vec<Row>> {
+    let record = numbered(&Arc::new(envelopes::scaled(envelope)), 1);
+    let tree: serde_json::Value = serde_json::from_slice(&format(json, &record)?)?;
+    let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut buffer = Vec::new();
+    for _ in 0..rounds {
+        let own = rate(&mut buffer, |out| {
+            json.format(&record, record.envelope.window.stop, out)
+        })?;
+        let peer = rate(&mut buffer, |out| Ok(serde_json::to_writer(out, &tree)?))?;
+        ours.push(own);
+        theirs.push(peer);
+        ratios.push(own / peer);
+    }
+    let spread = |values| Spread::of(values).context("no round was measured");
+    Ok(vec![
+        Row::of_rounds("formatting: this formatter", "MB/s", spread(ours)?, None),
+        Row::of_rounds(
+            "formatting: serde_json, the same tree",
+            "MB/s",
+            spread(theirs)?,
+            None,
+        ),
+        Row::of_rounds("formatting: ratio", "", spread(ratios)?, None),
+    ])
+}
+
+/// Megabytes a second that `write` appends.
+fn rate(
+    buffer: &mut Vec<u8>,
+    mut write: impl FnMut(&mut Vec<u8>) -> anyhow::Result<()>,
+) -> anyhow::Result<f64> {
+    let (begin, mut bytes) = (Instant::now(), 0);
+    while begin.elapsed() < WHILE {
+        for _ in 0..16 {
+            buffer.clear();
+            write(buffer)?;
+            bytes += buffer.len();
+        }
+    }
+    Ok(bytes as f64 / 1e6 / begin.elapsed().as_secs_f64())
+}
