@@ -87,16 +87,7 @@ impl Outage {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let distant = Distant::default();
-        let mut bench = Bench::new();
-        bench.pipeline.state_dir = Some(folder.path().to_owned());
-        bench.pipeline.outputs = vec![
-            setup("distant", Box::new(distant.clone()), Some(SPOOL_BYTES)),
-            setup("file", file(folder.path()), None),
-        ];
-        let counters = Arc::clone(&bench.pipeline.counters);
-        for reader in workload::readers(move || wait_for_disks(&counters)) {
-            bench.pipeline.readers.push(reader);
-        }
+        let bench = bench(folder.path(), &distant);
         Self {
             bench,
             distant,
@@ -152,6 +143,21 @@ impl Outage {
             numbers,
         }
     }
+}
+
+/// A start of the probe with its state in a folder.
+fn bench(folder: &Path, distant: &Distant) -> Bench {
+    let mut bench = Bench::new();
+    bench.pipeline.state_dir = Some(folder.to_owned());
+    bench.pipeline.outputs = vec![
+        setup("distant", Box::new(distant.clone()), Some(SPOOL_BYTES)),
+        setup("file", file(folder), None),
+    ];
+    let counters = Arc::clone(&bench.pipeline.counters);
+    for reader in workload::readers(move || wait_for_disks(&counters)) {
+        bench.pipeline.readers.push(reader);
+    }
+    bench
 }
 
 fn setup(name: &str, logger: Box<dyn Logger>, spool: Option<u64>) -> Output {
@@ -268,4 +274,58 @@ async fn clocks_that_jump_during_an_outage_change_no_count() {
     left.distant.assert_equals(&left.file);
     assert_eq!(left.file.clock_step, -3_600_864_197_532);
     assert_eq!(left.file.suspended, 600_000_000_000);
+}
+
+/// Scenario: a start that never gets through; another in whose beginning the clock shows 1970, until it is set right.
+/// Guarantees: every number of both arrives, those of the first start first; the second names the end of the first.
+#[tokio::test(start_paused = true)]
+async fn a_start_in_1970_sends_what_the_last_one_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let distant = Distant::default();
+    distant.away.store(true, Ordering::Relaxed);
+    bench(folder.path(), &distant).run(sleep(5 * SECOND)).await;
+    // What was in flight when it stopped arrives again.
+    distant.away.store(false, Ordering::Relaxed);
+    let second = bench(folder.path(), &distant);
+    let (script, counters) = (second.script.clone(), second.pipeline.counters.clone());
+    let right = script.now().wall;
+    script.step(-right);
+    second
+        .run(async {
+            sleep(3 * SECOND).await;
+            script.step(right);
+            let output = counters.output("distant");
+            while output.envelopes.get() < 40 || output.queue_envelopes.get() > 2 {
+                sleep(100 * MS).await;
+            }
+        })
+        .await;
+    let arrived = distant.arrived.lock().unwrap();
+    let mut streams: Vec<(Arc<str>, Vec<u64>)> = Vec::new();
+    let mut named = None;
+    for (_, bytes) in &*arrived {
+        let line: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let stream = &line["stream"];
+        assert_eq!(stream["gaps"], json!([]));
+        let id = stream["id"].as_str().unwrap();
+        if streams.last().is_none_or(|(known, _)| **known != *id) {
+            streams.push((id.into(), Vec::new()));
+        }
+        let numbers = stream["first"].as_u64().unwrap()..=stream["last"].as_u64().unwrap();
+        let known = &mut streams.last_mut().unwrap().1;
+        known.extend(numbers);
+        if let Some(previous) = stream.get("previous") {
+            assert!(line["start_time"].as_str().unwrap().starts_with("1970-"));
+            named = Some((previous["id"].clone(), previous["last"].clone()));
+        }
+    }
+    for (_, numbers) in &mut streams {
+        numbers.dedup();
+        assert!(numbers.iter().copied().eq(1..=numbers.len() as u64));
+    }
+    let [(first, numbers), (_, later)] = &streams[..] else {
+        panic!("one start after the other: {streams:?}");
+    };
+    assert_eq!(named, Some((json!(first), json!(numbers.len()))));
+    assert!(numbers.len() >= 49 && later.len() >= 38, "{streams:?}");
 }
