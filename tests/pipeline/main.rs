@@ -3,6 +3,7 @@
 mod commands;
 mod config_errors;
 mod grid;
+mod kills;
 mod outputs;
 mod registry;
 mod resolution;
