@@ -25,6 +25,10 @@ impl Spool {
             Ok(record) => prepare(record),
             Err(error) => return Next::Lost(self.damaged(key, entry, &error)),
         };
+        // A number that had left in one range must not come back in another.
+        self.exposed |= self.settings.syncs
+            && entry.first < entry.last
+            && self.store.is_dirty(entry.spot.segment);
         self.apply(Event::Handed {
             key,
             handed: Handed {

@@ -1,8 +1,8 @@
-//! Keeps the ledger on disk, in two files of fixed size that take turns.
+//! Keeps the ledger on disk, in two files that take turns.
 //!
 //! A file begins with a header and a snapshot of the ledger; events follow. When one is full, the other gets the next
 //! generation. Both are allocated in advance, so a full disk keeps nobody from noting what was handed over, and at any
-//! moment one of them is whole.
+//! moment one of them is whole. They grow only for very many streams, and shrink again after them.
 
 use std::{
     fs::File,
@@ -45,7 +45,10 @@ pub(super) struct Journal {
     generation: u64,
     /// Where the next event goes.
     end: u64,
-    size: u64,
+    /// Of the files, by turn.
+    sizes: [u64; 2],
+    /// What they should have.
+    usual: u64,
     buffer: Vec<u8>,
 }
 
@@ -175,12 +178,15 @@ impl Journal {
             Ok(file)
         };
         let [first, second] = paths(folder);
+        let files = [open(&first)?, open(&second)?];
+        let sizes = [files[0].metadata()?.len(), files[1].metadata()?.len()];
         let mut journal = Self {
-            files: [open(&first)?, open(&second)?],
+            files,
             boot_id: boot_id.to_owned(),
             generation: found.generation,
             end: 0,
-            size,
+            sizes,
+            usual: size,
             buffer: Vec::new(),
         };
         journal.snapshot(ledger)?;
@@ -194,7 +200,7 @@ impl Journal {
             push(&mut self.buffer, event, self.generation)?;
         }
         // The zeros after the last entry are its end.
-        if self.end + (self.buffer.len() + FRAME) as u64 > self.size {
+        if self.end + (self.buffer.len() + FRAME) as u64 > self.size() {
             return self.snapshot(ledger);
         }
         self.file().write_all_at(&self.buffer, self.end)?;
@@ -215,10 +221,8 @@ impl Journal {
         );
         header.extend(crc32c::crc32c(&header).to_le_bytes());
         push(&mut header, ledger, generation)?;
-        let size = usize::try_from(self.size).map_err(Error::other)?;
-        if header.len() + FRAME > size {
-            return Err(Error::other("the journal is too small for its streams"));
-        }
+        let size = usize::try_from(self.fit(turn(generation), header.len())?);
+        let size = size.map_err(Error::other)?;
         let end = header.len() as u64;
         header.resize(size, 0);
         // The header last: without it the file does not count.
@@ -228,6 +232,39 @@ impl Journal {
         next.write_all_at(&header[..HEADER], 0)?;
         (self.generation, self.end) = (generation, end);
         Ok(())
+    }
+
+    /// Gives a file room for a snapshot of this length and for events after it, and says how much it has.
+    fn fit(&mut self, turn: usize, snapshot: usize) -> io::Result<u64> {
+        let least = (snapshot + FRAME) as u64;
+        let size = self.usual.max(least + least / 4);
+        let file = &self.files[turn];
+        if size > self.sizes[turn] {
+            match fallocate(file, FallocateFlags::empty(), 0, size) {
+                Ok(()) => self.sizes[turn] = size,
+                // A full disk has no room for more events, but perhaps for the snapshot.
+                Err(_) if least <= self.sizes[turn] => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else if size < self.sizes[turn] {
+            file.set_len(size)?;
+            self.sizes[turn] = size;
+        }
+        Ok(self.sizes[turn])
+    }
+
+    /// Bytes of both files, and of what the next one may have more.
+    pub(super) fn bytes(&self) -> u64 {
+        let growth = if 2 * self.end > self.size() {
+            self.size()
+        } else {
+            0
+        };
+        self.sizes[0] + self.sizes[1] + growth
+    }
+
+    fn size(&self) -> u64 {
+        self.sizes[turn(self.generation)]
     }
 
     /// Makes what was noted survive a power cut.

@@ -87,6 +87,8 @@ pub(super) struct Spool {
     newest: u32,
     /// Events that are not in the journal yet.
     unnoted: Vec<Event>,
+    /// A merged record is about to leave of which a power cut would leave the parts.
+    exposed: bool,
 }
 
 struct Out {
@@ -217,6 +219,10 @@ impl Spool {
 
     /// Writes what has happened to the journal. After a kill nothing of it is forgotten.
     pub(super) fn note(&mut self) -> io::Result<()> {
+        if self.exposed {
+            self.store.sync()?;
+            self.exposed = false;
+        }
         if !self.unnoted.is_empty() {
             self.journal.note(&self.unnoted, &self.ledger)?;
             self.unnoted.clear();

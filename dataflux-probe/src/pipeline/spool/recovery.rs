@@ -92,6 +92,7 @@ impl Spool {
             merged: 0,
             newest: 0,
             unnoted: Vec::new(),
+            exposed: false,
             settings: settings.clone(),
         };
         spool.trim()?;

@@ -36,7 +36,7 @@ impl Spool {
 
     /// Bytes that the segments may take. Two of them are spare: the reserve, and one into which another is copied.
     pub(super) fn bound(&self) -> u64 {
-        let spare = 2 * self.store.segment_bytes() + 2 * self.settings.journal_bytes();
+        let spare = 2 * self.store.segment_bytes() + self.journal.bytes();
         self.settings
             .bytes
             .saturating_sub(spare + self.merging.bytes())

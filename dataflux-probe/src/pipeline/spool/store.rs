@@ -293,6 +293,11 @@ impl Store {
         self.dirty.retain(|number| !numbers.contains(number));
     }
 
+    /// Whether a power cut may take what was written to a segment.
+    pub(super) fn is_dirty(&self, number: u32) -> bool {
+        self.dirty.contains(&number)
+    }
+
     /// Makes everything written survive a power cut, the names of the files included.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.dirty.is_empty() {

@@ -2,6 +2,7 @@
 
 mod churn;
 mod merging;
+mod starts;
 
 use std::{fs, ops::RangeInclusive, path::Path, sync::Arc};
 
