@@ -191,16 +191,10 @@ impl Json {
 
 fn histogram(buckets: &Buckets, object: &mut Object<'_>) {
     object.number("sum", buckets.sum);
-    let mut index = object.array("index");
-    for &(bucket, _) in &buckets.counts {
-        index.item().number(bucket.into());
-    }
-    index.end();
-    let mut counts = object.array("counts");
-    for &(_, count) in &buckets.counts {
-        counts.item().number(count);
-    }
-    counts.end();
+    let index = buckets.counts.iter().map(|&(bucket, _)| bucket.into());
+    object.numbers("index", index);
+    let counts = buckets.counts.iter().map(|&(_, count)| count);
+    object.numbers("counts", counts);
 }
 
 fn entity(entity: &Entity, metric: &Metric, out: &mut Writer<'_>) {

@@ -52,10 +52,13 @@ impl Feed {
         })
     }
 
-    /// A tick that reads what is in `like`: from the readers' sources on, the way of every envelope.
-    pub fn tick(&mut self, like: &Envelope) {
-        let header = Arc::clone(&like.metadata);
-        let sources = like.sources.clone();
+    /// A tick whose readers gave this: from here on the way of every envelope.
+    pub fn tick(&mut self, read: Envelope) {
+        let Envelope {
+            metadata: header,
+            sources,
+            ..
+        } = read;
         let mut tick = self.assembler.assemble((self.clock)(), header, sources);
         for inbox in &self.outputs.inboxes {
             inbox.accept(&mut tick);
@@ -66,6 +69,13 @@ impl Feed {
     #[must_use]
     pub fn left(&self) -> usize {
         self.outputs.inboxes.iter().map(|inbox| inbox.left()).sum()
+    }
+
+    /// Envelopes of all outputs that are in memory, because no spool has taken them yet.
+    #[must_use]
+    pub fn in_memory(&self) -> usize {
+        let inboxes = self.outputs.inboxes.iter();
+        inboxes.map(|inbox| inbox.in_memory()).sum()
     }
 
     /// Bytes that wait in memory or on disk.

@@ -344,6 +344,12 @@ impl Inbox {
         held.queue.len() + disk
     }
 
+    /// How many of them are not on a disk.
+    pub(super) fn in_memory(&self) -> usize {
+        let held = self.lock();
+        held.queue.len() + held.disk.as_ref().map_or(0, |disk| disk.taken)
+    }
+
     /// Whether what is left outlives the process.
     pub(super) fn is_durable(&self) -> bool {
         let held = self.lock();

@@ -55,6 +55,8 @@ pub(super) struct Delivery {
     payloads: HashMap<Id, (Ticket, usize)>,
     /// The sum of their sizes.
     flight_bytes: usize,
+    /// How large a payload will be, about: an eighth more than the last one.
+    about: usize,
     /// Every record that was handed over and is neither delivered nor lost.
     records: HashMap<Ticket, Record>,
     /// Pieces of records that are handed over, in order.
@@ -101,6 +103,7 @@ impl Delivery {
             flight: JoinSet::new(),
             payloads: HashMap::new(),
             flight_bytes: 0,
+            about: 0,
             records: HashMap::new(),
             outbox: VecDeque::new(),
             window: Window::new(),
@@ -186,7 +189,7 @@ impl Delivery {
             self.window.idle(in_flight);
             return false;
         };
-        match split::format(&*self.formatter, &piece, (self.clock)().wall) {
+        match split::format(&*self.formatter, &piece, (self.clock)().wall, self.about) {
             Err(error) => self.unformattable(ticket, &error),
             Ok(bytes) if bytes.len() > limits.payload_bytes => {
                 let whole = piece.part == Part::WHOLE;
@@ -218,6 +221,7 @@ impl Delivery {
             return;
         };
         let size = bytes.len();
+        self.about = size + size / 8;
         let payload = Payload {
             bytes,
             file_header: self.file_header.clone(),

@@ -14,13 +14,14 @@ const LONGEST: Part = Part {
     parts: u32::MAX,
 };
 
-/// Formats a record. A formatter's panic is an error.
+/// Formats a record, which is about so many bytes. A formatter's panic is an error.
 pub(super) fn format(
     formatter: &dyn Formatter,
     record: &Numbered,
     trans_time: WallTime,
+    about: usize,
 ) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(about);
     without_panic(|| formatter.format(record, trans_time, &mut bytes))?;
     Ok(bytes)
 }
@@ -56,7 +57,7 @@ fn cut(
     record.part = LONGEST;
     // Any time of these days will do, as long as it is always the same.
     let trans_time = record.envelope.window.stop;
-    if format(formatter, &record, trans_time)?.len() <= limit {
+    if format(formatter, &record, trans_time, 0)?.len() <= limit {
         pieces.push(record);
         return Ok(true);
     }
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn parts_keep_to_any_limit_and_hold_every_series_once() {
         let whole = record(&[5, 0, 31, 1]);
-        let smallest = format(&FORMATTER, &record(&[1]), 0).unwrap().len();
+        let smallest = format(&FORMATTER, &record(&[1]), 0, 0).unwrap().len();
         let mut cuts = std::collections::BTreeSet::new();
         for limit in smallest + 20..4_200 {
             let parts = parts(&FORMATTER, &whole, limit).unwrap().unwrap();
@@ -142,7 +143,7 @@ mod tests {
                 };
                 assert_eq!(part.part, expected);
                 assert_eq!(part.range, whole.range);
-                let length = format(&FORMATTER, part, 0).unwrap().len();
+                let length = format(&FORMATTER, part, 0, 0).unwrap().len();
                 assert!(length <= limit, "{length} is above {limit}");
             }
             let series = parts

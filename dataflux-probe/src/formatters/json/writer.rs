@@ -39,10 +39,6 @@ impl<'a> Writer<'a> {
         }
     }
 
-    pub(super) fn number(&mut self, value: u64) {
-        digits(value, self.out);
-    }
-
     /// Text that has nothing to escape.
     pub(super) fn plain(&mut self, text: &str) {
         plain(text, self.out);
@@ -92,6 +88,22 @@ impl Object<'_> {
     pub(super) fn number(&mut self, key: &str, value: u64) {
         self.begin(key);
         digits(value, self.out);
+    }
+
+    /// An array of numbers.
+    pub(super) fn numbers(&mut self, key: &str, values: impl Iterator<Item = u64>) {
+        self.begin(key);
+        let start = self.out.len();
+        for value in values {
+            self.out.push(b',');
+            digits(value, self.out);
+        }
+        if self.out.len() == start {
+            self.out.push(b'[');
+        } else {
+            self.out[start] = b'[';
+        }
+        self.out.push(b']');
     }
 
     pub(super) fn signed(&mut self, key: &str, value: i64) {
@@ -146,10 +158,10 @@ impl Object<'_> {
     }
 
     fn begin(&mut self, key: &str) {
-        self.out.push(self.before);
+        self.out.extend_from_slice(&[self.before, b'"']);
         self.before = b',';
-        plain(key, self.out);
-        self.out.push(b':');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 }
 
@@ -179,17 +191,80 @@ fn serialize(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
         .expect("texts, numbers and trees of them can be written to memory");
 }
 
+/// The digits of the numbers below 1000, and how many they are: most of what a histogram consists of.
+static SMALL: [[u8; 4]; 1000] = {
+    let mut table = [[0; 4]; 1000];
+    let mut value = 0;
+    while value < table.len() {
+        let digits = [value / 100, value / 10 % 10, value % 10];
+        let length = if value < 10 {
+            1
+        } else if value < 100 {
+            2
+        } else {
+            3
+        };
+        let mut place = 0;
+        while place < length {
+            table[value][place] = b'0' + digits[3 - length + place] as u8;
+            place += 1;
+        }
+        table[value][3] = length as u8;
+        value += 1;
+    }
+    table
+};
+
 fn digits(mut value: u64, out: &mut Vec<u8>) {
-    // As many as u64::MAX has.
-    let mut digits = [0; 20];
+    if value < 1000 {
+        // Copying a fixed number of bytes and taking some back is the quickest way.
+        let small = SMALL[value as usize];
+        out.extend_from_slice(&small);
+        out.truncate(out.len() - 4 + usize::from(small[3]));
+        return;
+    }
+    // As many as u64::MAX has, three at a time from the end.
+    let mut digits = [b'0'; 21];
     let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(value % 10).expect("it is below 10");
-        value /= 10;
-        if value == 0 {
-            break;
+    while value >= 1000 {
+        let [hundreds, tens, ones] = all_three(value % 1000);
+        start -= 3;
+        (digits[start], digits[start + 1], digits[start + 2]) = (hundreds, tens, ones);
+        value /= 1000;
+    }
+    let [first @ .., length] = SMALL[value as usize];
+    let length = usize::from(length);
+    start -= length;
+    digits[start..start + length].copy_from_slice(&first[..length]);
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// With zeros in front.
+fn all_three(value: u64) -> [u8; 3] {
+    let [first, second, third, length] = SMALL[value as usize];
+    match length {
+        1 => [b'0', b'0', first],
+        2 => [b'0', first, second],
+        _ => [first, second, third],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_written_in_full(value: u64, shift in 0_u32..64) {
+            for value in [value >> shift, 10_u64.saturating_pow(shift), u64::MAX] {
+                for value in [value.wrapping_sub(1), value] {
+                    let mut out = b"=".to_vec();
+                    digits(value, &mut out);
+                    prop_assert_eq!(String::from_utf8(out).unwrap(), format!("={value}"));
+                }
+            }
         }
     }
-    out.extend_from_slice(&digits[start..]);
 }

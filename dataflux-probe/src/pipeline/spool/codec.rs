@@ -137,6 +137,16 @@ impl Codec {
         self.pack()
     }
 
+    /// The body of an envelope that zstd is not to go over.
+    pub(super) fn encode_plain(&mut self, envelope: &Envelope) -> Body<'_> {
+        self.header.follow(&envelope.metadata);
+        write(&wire(envelope, &self.header), &mut self.plain);
+        Body {
+            bytes: &self.plain,
+            compressed: false,
+        }
+    }
+
     /// The body of a rejected envelope.
     pub(super) fn encode_letter(
         &mut self,

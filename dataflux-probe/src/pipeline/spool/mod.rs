@@ -89,6 +89,8 @@ pub(super) struct Spool {
     unnoted: Vec<Event>,
     /// A merged record is about to leave of which a power cut would leave the parts.
     exposed: bool,
+    /// Whether records were written anew, merged or not, since the last [`Spool::sync`].
+    moved: bool,
 }
 
 struct Out {
@@ -100,7 +102,7 @@ struct Out {
 }
 
 /// How many envelopes are kept in memory beside the disk.
-const TAIL: usize = 32;
+const TAIL: usize = 64;
 
 /// A record that is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,7 +237,12 @@ impl Spool {
         if self.store.has_dead() {
             self.note()?;
             if self.settings.syncs {
-                self.sync()?;
+                // Where nothing stands in another place now, the journal says everything: the segments can wait.
+                if self.moved {
+                    self.sync()?;
+                } else {
+                    self.journal.sync()?;
+                }
             }
             self.store.delete_dead()?;
             let store = &self.store;
@@ -249,7 +256,9 @@ impl Spool {
         self.note()?;
         self.store.sync()?;
         self.journal.sync()?;
-        self.merging.sync()
+        self.merging.sync()?;
+        self.moved = false;
+        Ok(())
     }
 
     /// Mends what somebody has deleted, and takes the reserve back.

@@ -93,6 +93,7 @@ impl Spool {
             newest: 0,
             unnoted: Vec::new(),
             exposed: false,
+            moved: false,
             settings: settings.clone(),
         };
         spool.trim()?;

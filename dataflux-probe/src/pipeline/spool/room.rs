@@ -106,6 +106,7 @@ impl Spool {
             return Ok(());
         }
         let spot = self.write(key, &merged.stream.id, &merged.range, &merged.envelope)?;
+        self.moved = true;
         self.waiting.merge(pair, spot);
         self.store.free(older.spot);
         self.store.free(newer.spot);
@@ -156,6 +157,7 @@ impl Spool {
     }
 
     fn move_entry(&mut self, key: Key, entry: Entry, spot: Spot) {
+        self.moved = true;
         let handed = self
             .handed
             .iter_mut()

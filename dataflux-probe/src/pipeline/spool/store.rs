@@ -128,11 +128,18 @@ impl Store {
 
     fn write(&mut self, key: Key, head: &Head, envelope: &Envelope) -> io::Result<Spot> {
         let number = self.active()?;
+        // As long as everything leaves soon, compressing it costs more than it saves.
+        let leaves_soon = self.live() < self.segment_bytes;
         let Self {
             segments, codec, ..
         } = self;
         let held = segments.get_mut(&number).ok_or(io::ErrorKind::NotFound)?;
-        let place = held.segment.append(head, codec.encode(envelope))?;
+        let body = if leaves_soon {
+            codec.encode_plain(envelope)
+        } else {
+            codec.encode(envelope)
+        };
+        let place = held.segment.append(head, body)?;
         self.wrote(number, key, place)
     }
 

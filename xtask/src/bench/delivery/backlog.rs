@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use dataflux_probe::{
     config::{Config, Registries},
     metadata::names::Names,
+    model::Envelope,
     pipeline::benching::Feed,
 };
 
@@ -49,7 +50,7 @@ impl Backlog {
     pub(super) fn fill(folder: &Path, enough: impl Fn(&Feed, u64) -> bool) -> anyhow::Result<Self> {
         let state = folder.join("state");
         empty(&state)?;
-        let like = envelopes::scaled(&envelopes::read(Duration::from_secs(2))?);
+        let like = envelopes::read(Duration::from_secs(2))?;
         let envelopes = envelopes::varied(&like, VARIANTS);
         let text = configuration::to_kafka(&state, NOBODY, "nowhere", "100ms");
         let config = Config::parse(Path::new("bench"), text, Registries::BUILT_IN)?;
@@ -62,12 +63,15 @@ impl Backlog {
             let mut feed = Feed::start(config.outputs, Some(state.clone()), counters, names)?;
             let mut count = 0;
             while !enough(&feed, count) {
-                feed.tick(&envelopes[count as usize % VARIANTS]);
+                feed.tick(Envelope::clone(&envelopes[count as usize % VARIANTS]));
                 count += 1;
                 // The spool's thread is to keep up, so that nothing merges in memory.
-                if count % 64 == 0 {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
+                while feed.in_memory() > 64 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+            }
+            while feed.in_memory() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             feed.stop(Duration::ZERO).await;
             anyhow::Ok(count)
@@ -93,8 +97,6 @@ pub(super) fn first_arrival(
     let text = configuration::to_kafka(&backlog.state, &broker.address, topic, "1s");
     let installation = Installation::with_configuration(probe.to_owned(), folder, &text)?;
     let mut arriving = Topic::new(&broker.address, topic)?;
-    // The consumer waits for the topic before the probe makes it.
-    arriving.create(&broker.address)?;
     let started = Moment::now();
     let running = installation.start()?;
     arriving.until("the first envelope", |arrived| !arrived.is_empty())?;
@@ -163,7 +165,6 @@ fn drain(
     let text = configuration::to_kafka(&backlog.state, &broker.address, topic, "100ms");
     let installation = Installation::with_configuration(probe.to_owned(), folder, &text)?;
     let mut arriving = Topic::new(&broker.address, topic)?;
-    arriving.create(&broker.address)?;
     let started = Moment::now();
     let running = installation.start_and_wait()?;
     let clock = CpuClock::of(running.pid())?;

@@ -64,7 +64,6 @@ impl Agent {
         empty(&state)?;
         let text = configuration::to_kafka(&state, &broker.address, topic, interval);
         let arriving = Topic::new(&broker.address, topic)?;
-        arriving.create(&broker.address)?;
         Ok(Self {
             topic: arriving,
             installation: Installation::with_configuration(probe.to_owned(), folder, &text)?,

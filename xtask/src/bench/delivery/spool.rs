@@ -31,7 +31,7 @@ const LARGE: u64 = 1 << 30;
 const MB: f64 = 1e6;
 
 pub(super) fn measure(rounds: usize, probe: &Path, folder: &Path) -> anyhow::Result<Section> {
-    let like = envelopes::scaled(&envelopes::read(Duration::from_secs(2))?);
+    let like = envelopes::read(Duration::from_secs(2))?;
     let envelopes = envelopes::varied(&like, VARIANTS);
     let json = size::formatter()?;
     let mut payload = Vec::new();

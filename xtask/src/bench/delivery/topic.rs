@@ -41,20 +41,20 @@ pub(super) struct Arrived {
 }
 
 impl Topic {
-    /// Nothing is read yet.
+    /// Makes it; nothing is read yet.
     ///
     /// # Errors
-    /// Librdkafka refuses.
+    /// The broker does not answer, or has it already.
     pub(super) fn new(brokers: &str, name: &str) -> anyhow::Result<Self> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("group.id", "bench")
             .set("enable.auto.commit", "false")
-            .set("allow.auto.create.topics", "true")
             .set("reconnect.backoff.max.ms", "200")
             .set("topic.metadata.refresh.interval.ms", "500")
             .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
             .create()?;
+        create(brokers, name)?;
         let mut partitions = TopicPartitionList::new();
         partitions.add_partition_offset(name, 0, Offset::Beginning)?;
         consumer.assign(&partitions)?;
@@ -63,26 +63,6 @@ impl Topic {
             consumer,
             arrived: Vec::new(),
         })
-    }
-
-    /// Makes it, so that no time is lost by that later.
-    ///
-    /// # Errors
-    /// The broker does not.
-    pub(super) fn create(&self, brokers: &str) -> anyhow::Result<()> {
-        let admin: AdminClient<_> = ClientConfig::new()
-            .set("bootstrap.servers", brokers)
-            .create()?;
-        let topic = NewTopic::new(&self.name, 1, TopicReplication::Fixed(1));
-        let options = AdminOptions::new();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let results = runtime.block_on(admin.create_topics([&topic], &options))?;
-        for result in results {
-            result.map_err(|(name, code)| anyhow::anyhow!("creating {name}: {code}"))?;
-        }
-        Ok(())
     }
 
     /// How many records it has now.
@@ -170,6 +150,22 @@ impl Arrived {
             gaps,
         })
     }
+}
+
+/// Makes a topic before anybody writes to it, so that no time is lost by that later.
+fn create(brokers: &str, name: &str) -> anyhow::Result<()> {
+    let admin: AdminClient<_> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()?;
+    let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let options = AdminOptions::new();
+    for result in runtime.block_on(admin.create_topics([&topic], &options))? {
+        result.map_err(|(name, code)| anyhow::anyhow!("creating {name}: {code}"))?;
+    }
+    Ok(())
 }
 
 fn collect_gaps(stream: &Value, gaps: &mut Vec<Value>) {
