@@ -106,3 +106,24 @@ fn a_spool_can_be_read_while_it_fills_and_empties() {
     assert_eq!(listed[0]["journal"]["state"], "whole", "{listed:?}");
     assert_eq!(listed[0]["waiting"], 0);
 }
+
+/// Scenario: a spool with envelopes, whose output has no `spool_bytes` at the next start.
+/// Guarantees: the probe says where they are and why they stay there.
+#[test]
+fn a_spool_that_nobody_delivers_is_told() {
+    let mut probe = Probe::start(CONFIG);
+    until("envelopes in the spool", || {
+        let segment = fs::metadata(probe.path("state/spool/main/0000000000.seg")).ok()?;
+        (segment.len() > 1_000).then_some(())
+    });
+    probe.kill();
+    let path = probe.path("probe.toml");
+    let config = fs::read_to_string(&path).expect("it was written");
+    fs::write(path, config.replace("spool_bytes = '4MiB'", "")).expect("it is writable");
+    probe.restart();
+    until("a warning", || {
+        let told = "are not delivered: the configuration has no output main with spool_bytes";
+        probe.diagnostics().contains(told).then_some(())
+    });
+    probe.kill();
+}

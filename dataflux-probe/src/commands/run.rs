@@ -15,6 +15,7 @@ use crate::{
     metadata::{host, names::Names},
     pipeline::{
         Output, Pipeline,
+        spool::reading::{self, Kind},
         state::{self, Lock},
     },
 };
@@ -27,6 +28,9 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
         Some(state_dir) => lock(state_dir, spooled)?,
         None => None,
     };
+    if let (Some(state_dir), Some(_)) = (&config.state_dir, &lock) {
+        tell_abandoned(state_dir, &config.outputs);
+    }
     let mut readers = config.readers;
     let mut outputs = config.outputs;
     start::attach(&mut readers, &config.context);
@@ -70,6 +74,29 @@ fn lock(state_dir: &Path, spooled: bool) -> anyhow::Result<Option<Lock>> {
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Says where envelopes wait that no output of this configuration delivers.
+fn tell_abandoned(state_dir: &Path, outputs: &[Output]) {
+    let Ok(folders) = reading::outputs(state_dir, Kind::Envelopes) else {
+        return;
+    };
+    for (name, folder) in folders {
+        let has_spool = |output: &Output| output.name == name && output.spool.is_some();
+        if outputs.iter().any(has_spool) {
+            continue;
+        }
+        let Ok(files) = reading::files(&folder, Kind::Envelopes) else {
+            continue;
+        };
+        let waiting = reading::pending(&files, &reading::journal(&folder)).len();
+        if waiting > 0 {
+            tracing::warn!(
+                "{waiting} envelopes in {} are not delivered: the configuration has no output {name} with spool_bytes",
+                folder.display()
+            );
+        }
     }
 }
 
