@@ -6,6 +6,7 @@ docs/envelope.md of the project is the contract that this follows.
 import argparse
 import collections
 import csv
+import importlib.util
 import itertools
 import json
 import math
@@ -210,6 +211,8 @@ def main():
     parser.add_argument("--quiet", type=float, metavar="SECONDS", help="end when nothing came for so long")
     parser.add_argument("--rows", metavar="FILE", help="where the rows go: .csv or .parquet")
     options = parser.parse_args()
+    if options.rows and options.rows.endswith(".parquet") and not importlib.util.find_spec("pyarrow"):
+        parser.error("rows in Parquet need pyarrow: pip install pyarrow")
     consumer = Consumer()
     for envelope in envelopes(options):
         consumer.add(envelope)
