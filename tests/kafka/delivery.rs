@@ -55,6 +55,8 @@ fn other_clients_read_every_number() {
         "first=1",
         "last=1",
         "part=1",
+        "parts=1",
+        "content-type=application/x-ndjson",
         "stream=main-",
     ] {
         assert!(head.contains(name), "no {name} in {head}");

@@ -366,3 +366,23 @@ impl Secret {
         text.replace(&self.0, "[secret]")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let secret = |text: &str| Some(Secret(text.to_owned()));
+        let secrets = Secrets {
+            key_password: secret("first-hidden"),
+            password: secret("second-hidden"),
+        };
+        let token = Token::new(Secret("third-hidden".to_owned()));
+        let shown = format!("{secrets:?} {secrets:#?} {token:?} {token:#?}");
+        assert!(!shown.contains("hidden"), "{shown}");
+        let told =
+            token.hide(&secrets.hide("a first-hidden second-hiddensecond-hidden third-hidden"));
+        assert_eq!(told, "a [secret] [secret][secret] [secret]");
+    }
+}

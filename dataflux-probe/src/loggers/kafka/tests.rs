@@ -139,3 +139,25 @@ async fn a_record_says_where_it_belongs() {
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(headers, expected.into());
 }
+
+#[tokio::test]
+async fn the_key_is_the_host_or_none() {
+    let cluster = cluster(&["t"]);
+    let metadata = || {
+        let section = json!({"name": "web-1"}).as_object().unwrap().clone();
+        Arc::new(Metadata {
+            sections: [("host", section)].into(),
+        })
+    };
+    for keys in ["", "key = 'none'\n"] {
+        let mut logger = logger(&cluster, &format!("topic = 't'\n{keys}"));
+        let payload = Payload {
+            metadata: metadata(),
+            ..contract::payload("text")
+        };
+        logger.send(payload).await.unwrap();
+    }
+    let consumer = consumer(&cluster, "t");
+    let keys = [receive(&consumer).0, receive(&consumer).0];
+    assert_eq!(keys, [Some("web-1".to_owned()), None]);
+}

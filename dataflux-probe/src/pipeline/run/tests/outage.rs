@@ -259,7 +259,8 @@ async fn half_an_hour_away_costs_resolution_and_no_count() {
     distant.assert_equals(&file);
 }
 
-/// Scenario: while the other end is away, the clock is set forth and back, and the machine is suspended.
+/// Scenario: while the other end is away, the clock is set forth and back, and the machine is suspended: scripted here,
+/// since no process has a wall clock of its own that could be set under the real binary.
 /// Guarantees: as above, and both outputs tell the same steps and suspensions.
 #[tokio::test(start_paused = true)]
 async fn clocks_that_jump_during_an_outage_change_no_count() {
