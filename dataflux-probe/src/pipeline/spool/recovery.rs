@@ -133,7 +133,10 @@ impl Recovery {
                     }
                     end
                 }
-                Err(OpenError::Io(error)) => return Err(error),
+                Err(OpenError::Io(error)) => {
+                    let message = format!("segment {number}: {error}");
+                    return Err(io::Error::new(error.kind(), message));
+                }
                 Err(error) => {
                     self.notes
                         .push(format!("segment {number} is left alone: {error}"));
@@ -157,11 +160,14 @@ impl Recovery {
     }
 
     fn note_damage(&mut self, number: u32, end: &ScanEnd) {
-        if end.skipped_bytes + end.torn_bytes > 0 {
-            self.notes.push(format!(
-                "segment {number}: {} bytes are no records, {} at its end are of none that is whole",
-                end.skipped_bytes, end.torn_bytes
-            ));
+        for (bytes, what) in [
+            (end.skipped_bytes, "between records are none"),
+            (end.torn_bytes, "at the end are no whole record"),
+        ] {
+            if bytes > 0 {
+                self.notes
+                    .push(format!("segment {number}: {bytes} bytes {what}"));
+            }
         }
         // It was numbered, so it must be accounted for.
         if let Some(torn) = &end.torn {

@@ -150,10 +150,14 @@ impl Segment {
 
     fn open_with(options: &mut OpenOptions, path: &Path, kind: Kind) -> Result<Self, OpenError> {
         // A pipe by that name is refused, not waited for.
-        let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+        let other = || OpenError::Foreign("it is not a regular file".to_owned());
+        let file = match options.custom_flags(libc::O_NONBLOCK).open(path) {
+            Err(error) if error.kind() == ErrorKind::IsADirectory => return Err(other()),
+            file => file?,
+        };
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(OpenError::Foreign("it is not a regular file".to_owned()));
+            return Err(other());
         }
         let mut segment = Self {
             file,
