@@ -92,8 +92,10 @@ impl Worker {
     }
 
     fn run(mut self) {
+        // What an earlier start left is opened at once.
+        let mut patience = Duration::ZERO;
         loop {
-            let work = self.inbox.work(PACE);
+            let work = self.inbox.work(std::mem::replace(&mut patience, PACE));
             let finish = work.finish;
             self.cycle(work);
             self.inbox
