@@ -62,6 +62,9 @@ fn measured(envelope: &Value) -> Value {
 fn a_spool_can_be_read_while_it_fills_and_empties() {
     let mut probe = Probe::start(CONFIG);
     let mut before = 0;
+    until("the state folder", || {
+        probe.path("state").is_dir().then_some(())
+    });
     let waiting = until("envelopes in the spool", || {
         let listed = lines(&probe, &["list"]).pop()?;
         let waiting = listed["waiting"].as_u64().expect("a number");
