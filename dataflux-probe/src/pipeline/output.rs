@@ -3,6 +3,7 @@
 mod record;
 #[cfg(test)]
 mod tests;
+mod told;
 mod window;
 
 use std::{
@@ -33,13 +34,11 @@ use crate::{
     model::{Cause, Numbered, Part},
 };
 use record::{Fate, Record};
+use told::Told;
 use window::{SILENCE, Window};
 
 /// A logger has at least this long to close.
 const CLOSING: Duration = Duration::from_secs(1);
-
-/// How many kinds of losses are told at most.
-const KINDS: usize = 16;
 
 /// The task of one output.
 pub(super) struct Delivery {
@@ -73,7 +72,7 @@ pub(super) struct Delivery {
     /// Whether it is known, and was said, that nothing gets through.
     outage: bool,
     /// The kinds of losses that were told.
-    told: Vec<String>,
+    told: Told,
 }
 
 /// A logger that came back from being opened.
@@ -113,7 +112,7 @@ impl Delivery {
             spread_until: None,
             backoff: Backoff::default(),
             outage: false,
-            told: Vec::new(),
+            told: Told::default(),
         }
     }
 
@@ -311,7 +310,7 @@ impl Delivery {
             }
             Some(Fate::Lost(cause, reason)) => {
                 self.records.remove(&ticket);
-                self.tell(&reason);
+                self.told.tell(&self.name, &reason);
                 self.inbox.lose(ticket, cause, &reason);
             }
         }
@@ -352,15 +351,6 @@ impl Delivery {
             // Without random bits the waits are only less spread.
             let random = random::bits().unwrap_or(0);
             self.retry_at = Some(Instant::now() + self.backoff.next(random));
-        }
-    }
-
-    /// Tells once of each kind of loss; what differs in numbers only is one kind.
-    fn tell(&mut self, reason: &str) {
-        let kind: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
-        if self.told.len() < KINDS && !self.told.contains(&kind) {
-            tracing::warn!(output = self.name, "loses envelopes: {reason}");
-            self.told.push(kind);
         }
     }
 
