@@ -9,6 +9,7 @@ use std::{
 use dataflux_tests::{
     probe::{Probe, until},
     sequence::{Stream, account, one_stream},
+    sums::totals,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -47,6 +48,7 @@ fn settle(cluster: &Cluster, probe: &mut Probe, topic: &str, mut before: Vec<Val
     before.extend(consume::envelopes(cluster, topic));
     let stream = one_stream(&before);
     assert_eq!(stream.lost.len(), 0, "{stream:?}\n{}", ended.diagnostics);
+    assert!(totals(&before) > 0);
     stream
 }
 

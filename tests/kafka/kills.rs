@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use dataflux_tests::{probe::Probe, sequence::account};
+use dataflux_tests::{probe::Probe, sequence::account, sums::totals};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{cluster::Cluster, consume, delivery::config, faults::until_there_are_streams};
@@ -63,6 +63,7 @@ pub(crate) fn rounds(test: &str, rounds: u32) {
         accounts.len() > rounds as usize / 4,
         "{lives:?}: {accounts:?}"
     );
+    assert!(totals(&found) > 0);
     let orphans: std::collections::BTreeSet<_> = found
         .iter()
         .filter(|envelope| envelope["stream"]["first"] == 1)
