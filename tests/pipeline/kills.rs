@@ -30,16 +30,20 @@ fn random() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// 20 starts with an output that is away, each ended by SIGKILL at a random point, the spool being full from the first few
-/// on; then the output is back. Each number of every stream that was ever noted arrives or is named by a gap.
+/// 20 starts with an output that is away, each ended at a random point, mostly by SIGKILL, the spool being full from the
+/// first few on; then the output is back. Each number of every stream that was ever noted arrives or is named by a gap.
 fn rounds(when_full: &str) -> BTreeMap<String, Stream> {
     let mut probe = Probe::prepare(&config(when_full));
     let (mut lives, mut known) = (Vec::new(), BTreeSet::new());
-    for _ in 0..20 {
+    for round in 0..20 {
         probe.restart();
         lives.push(200 + random() % 800);
         thread::sleep(Duration::from_millis(lives[lives.len() - 1]));
-        probe.kill();
+        if round % 4 == 3 {
+            probe.stop();
+        } else {
+            probe.kill();
+        }
         known.extend(ids(&probe));
     }
     fs::create_dir(probe.path("missing")).expect("the folder is writable");

@@ -225,12 +225,15 @@ impl Ledger {
     /// `held` says whether records of a stream are still on the disk, whose numbers must stay known.
     pub(super) fn forget_settled(&mut self, held: impl Fn(Key) -> bool) {
         let settled = |(place, account): (usize, &Account)| {
-            let followed = self.accounts[place + 1..].iter().any(|later| {
-                later.name == account.name
-                    && later.introduced
-                    && later.handed.iter().all(|handed| handed.previous.is_none())
-            });
-            followed && account.gaps.is_empty() && account.handed.is_empty() && !held(account.key)
+            let open = !account.gaps.is_empty() || !account.handed.is_empty();
+            let followed = || {
+                self.accounts[place + 1..].iter().any(|later| {
+                    later.name == account.name
+                        && later.introduced
+                        && later.handed.iter().all(|handed| handed.previous.is_none())
+                })
+            };
+            !open && !held(account.key) && followed()
         };
         let settled: Vec<Key> = self
             .accounts
