@@ -103,3 +103,32 @@ fn large_envelopes_come_in_parts() {
     );
     assert_eq!(one_stream(&found).lost.len(), 0);
 }
+
+/// Scenario: one probe, an output for every compression, one of them with the leader's acknowledgement only.
+/// Guarantees: kcat reads every number of each.
+#[test]
+fn every_compression_arrives() {
+    let Some(cluster) = Cluster::shared("every_compression_arrives") else {
+        return;
+    };
+    let ways = ["zstd", "lz4", "snappy", "gzip", "none"];
+    let outputs = ways.map(|way| {
+        let acks = if way == "none" { "1" } else { "all" };
+        format!(
+            "[output.{way}]\nformatter = 'json'\nlogger = 'kafka'\n[output.{way}.kafka]\nbrokers = {}\n\
+             topic = 'compression_{way}'\ncompression = '{way}'\nacks = '{acks}'\n",
+            list(cluster.bootstrap("plaintext"))
+        )
+    });
+    let head = "[probe]\ninterval = '100ms'\n[metrics.memory]\n[metrics.cpu]\n";
+    let mut probe = Probe::start(&format!("{head}{}", outputs.concat()));
+    let topics = ways.map(|way| format!("compression_{way}"));
+    for topic in &topics {
+        until_there_are(cluster, topic, 10);
+    }
+    probe.stop();
+    for topic in &topics {
+        let stream = one_stream(&consume::envelopes(cluster, topic));
+        assert_eq!(stream.lost.len(), 0, "{topic}: {stream:?}");
+    }
+}

@@ -136,7 +136,7 @@ fn a_partition_loses_nothing() {
     settle(&cluster, &mut probe, topic, Vec::new());
 }
 
-/// Scenario: three nodes; the leader of the topic's partition is killed, and comes back.
+/// Scenario: three nodes, and a queue in memory; the leader of the topic's partition is killed, and comes back.
 /// Guarantees: another one takes over, and every number arrives.
 #[test]
 fn a_leader_that_moves_loses_nothing() {
@@ -144,7 +144,7 @@ fn a_leader_that_moves_loses_nothing() {
         return;
     };
     let topic = "leader";
-    let mut probe = Probe::start(&config(cluster.bootstrap("plaintext"), topic, SPOOL, ""));
+    let mut probe = Probe::start(&config(cluster.bootstrap("plaintext"), topic, "", ""));
     until_there_are(&cluster, topic, 5);
     let leader = || {
         let metadata = consume::metadata(&cluster);
