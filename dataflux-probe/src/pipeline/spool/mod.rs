@@ -283,6 +283,7 @@ impl Spool {
             self.unnoted.clear();
             self.empty(&unlinked, &mut losses)?;
             self.store.forget(&unlinked);
+            self.store.release_reserve();
         }
         self.store.hold_reserve()?;
         Ok(losses)

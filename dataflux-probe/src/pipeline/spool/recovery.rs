@@ -44,6 +44,10 @@ impl Spool {
             notes: found.damage.clone().into_iter().collect(),
         };
         let mut records = recovery.scan(&settings.folder)?;
+        if found.generation == 0 && found.damage.is_none() && !records.is_empty() {
+            let note = "there is no journal: everything that is found is sent again";
+            recovery.notes.push(note.to_owned());
+        }
         for (key, entries) in &mut records {
             recovery.sort_out(*key, entries);
         }
@@ -136,6 +140,12 @@ impl Recovery {
                 Err(OpenError::Io(error)) => {
                     let message = format!("segment {number}: {error}");
                     return Err(io::Error::new(error.kind(), message));
+                }
+                Err(error @ OpenError::Blank) => {
+                    self.notes
+                        .push(format!("segment {number} is deleted: {error}"));
+                    self.store.remove(number)?;
+                    continue;
                 }
                 Err(error) => {
                     self.notes

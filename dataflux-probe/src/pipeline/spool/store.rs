@@ -261,14 +261,19 @@ impl Store {
             .map(|(&number, _)| number)
             .collect();
         for number in dead {
-            match fs::remove_file(self.folder.join(file_name(number))) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            self.remove(number)?;
             self.segments.remove(&number);
             self.dirty.retain(|&dirty| dirty != number);
         }
         Ok(())
+    }
+
+    /// Deletes the file of a segment.
+    pub(super) fn remove(&self, number: u32) -> io::Result<()> {
+        match fs::remove_file(self.folder.join(file_name(number))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// The segment that most can be won by copying what is needed of it: none of those whose live bytes are more than
