@@ -113,6 +113,54 @@ fn a_state_folder_in_use_stops_the_start_and_an_impossible_one_does_not() {
     );
 }
 
+/// Scenario: a state folder that cannot be made at the start (a file is in its way) and can be after a while; the output is away.
+/// Then SIGKILL, and a start with everything in place.
+/// Guarantees: the probe takes the folder as soon as it can, and from then on nothing is lost by a kill; the next start names
+/// this one.
+#[test]
+fn a_state_folder_that_comes_later_is_taken() {
+    let config = CONFIG
+        .replace("DIR/state", "DIR/late/state")
+        .replace("DIR/envelopes", "DIR/missing/folder/envelopes")
+        + "spool_bytes = '1MiB'\n";
+    let mut probe = Probe::prepare(&config);
+    std::fs::write(probe.path("late"), "in the way").expect("the folder is writable");
+    probe.restart();
+    until("a word about the folder", || {
+        probe
+            .diagnostics()
+            .contains("going on in memory")
+            .then_some(())
+    });
+    std::fs::remove_file(probe.path("late")).expect("it is there");
+    until("the spool", || {
+        probe.diagnostics().contains("works again").then_some(())
+    });
+    until("the state", || {
+        probe.path("late/state/streams.json").exists().then_some(())
+    });
+    probe.kill();
+    std::fs::create_dir(probe.path("missing")).expect("the folder is writable");
+    probe.restart();
+    let path = probe.path("missing/folder/envelopes");
+    let all = until("both streams", || {
+        let all = envelopes(&path);
+        (account(&all).ok()?.len() == 2).then_some(all)
+    });
+    let streams = account(&all).unwrap_or_else(|error| panic!("{error}"));
+    assert!(
+        streams.values().all(|stream| stream.lost.is_empty()),
+        "{streams:?}"
+    );
+    let named = |envelope: &&Value| envelope["stream"].get("previous").is_some();
+    let naming: Vec<_> = all.iter().filter(named).collect();
+    assert_eq!(naming.len(), 1);
+    assert_eq!(
+        naming[0]["stream"]["previous"]["id"],
+        all[0]["stream"]["id"]
+    );
+}
+
 /// Scenario: the same text as a file and as an argument of `check`, twice.
 /// Guarantees: the configuration's hash in the `agent` section is that of the text: the same after a restart, another one
 /// for another text.

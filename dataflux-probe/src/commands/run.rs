@@ -1,6 +1,6 @@
 //! Running with a configuration until a signal: everything is attached and opened before the async runtime starts.
 
-use std::{io, path::Path, pin::pin};
+use std::{io, path::Path, pin::pin, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::{
@@ -16,7 +16,7 @@ use crate::{
     pipeline::{
         Output, Pipeline,
         spool::reading::{self, Kind},
-        state::{self, Lock},
+        state::StateDir,
     },
 };
 
@@ -24,12 +24,11 @@ use crate::{
 pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let config = Config::load(path, Registries::BUILT_IN)?;
     let spooled = config.outputs.iter().any(|output| output.spool.is_some());
-    let lock = match &config.state_dir {
-        Some(state_dir) => lock(state_dir, spooled)?,
-        None => None,
-    };
-    if let (Some(state_dir), Some(_)) = (&config.state_dir, &lock) {
-        tell_abandoned(state_dir, &config.outputs);
+    let state_dir = config.state_dir.map(|path| Arc::new(StateDir::new(path)));
+    if let Some(state_dir) = &state_dir
+        && take(state_dir, spooled)?
+    {
+        tell_abandoned(state_dir.path(), &config.outputs);
     }
     let mut readers = config.readers;
     let mut outputs = config.outputs;
@@ -43,7 +42,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
         place: host::place(&config.context.roots),
         names: Names::new(config.context.roots.sys),
         counters: config.context.counters,
-        state_dir: config.state_dir.filter(|_| lock.is_some()),
+        state_dir,
         drain_limit: config.drain,
     };
     let runtime = runtime::Builder::new_current_thread()
@@ -53,25 +52,22 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let ended = runtime.block_on(until_stopped(pipeline));
     // A reader that hangs must not keep the process.
     runtime.shutdown_background();
-    drop(lock);
     ended
 }
 
-/// Takes the state folder. Without one that can be used the probe measures all the same; only another probe in it stops the
-/// start.
-fn lock(state_dir: &Path, spooled: bool) -> anyhow::Result<Option<Lock>> {
-    match state::lock(state_dir) {
-        Ok(lock) => Ok(Some(lock)),
+/// Takes the state folder, and says whether that worked. The probe measures all the same, and the pipeline tries again; only
+/// another probe in it stops the start.
+fn take(state_dir: &StateDir, spooled: bool) -> anyhow::Result<bool> {
+    match state_dir.take() {
+        Ok(()) => Ok(true),
         Err(error) if error.root_cause().is::<io::Error>() => {
             let spools = if spooled {
-                "queues are in memory until it is restarted, and "
+                "queues are in memory until then, and "
             } else {
                 ""
             };
-            tracing::warn!(
-                "{error:#}; running without a state_dir: {spools}the next start cannot say what it follows"
-            );
-            Ok(None)
+            tracing::warn!("{error:#}; trying again: {spools}a start cannot say what it follows");
+            Ok(false)
         }
         Err(error) => Err(error),
     }

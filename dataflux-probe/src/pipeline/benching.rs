@@ -9,6 +9,7 @@ use super::{
     envelope::Assembler,
     inbox::Inbox,
     run::Outputs,
+    state::StateDir,
 };
 use crate::{
     formatters::rfc3339::Rfc3339,
@@ -46,7 +47,12 @@ impl Feed {
         let mut assembler = Assembler::new(names);
         assembler.start(clock());
         Ok(Self {
-            outputs: Outputs::start(outputs, state_dir, counters, &clock)?,
+            outputs: Outputs::start(
+                outputs,
+                state_dir.map(|path| Arc::new(StateDir::new(path))),
+                counters,
+                &clock,
+            )?,
             assembler,
             clock,
         })

@@ -337,6 +337,11 @@ impl Inbox {
         held.streams.ends(&held.queue)
     }
 
+    /// Takes in what earlier starts left, if that could not be known at the start.
+    pub(super) fn recall(&self, past: &Ends) {
+        self.lock().streams.recall(past);
+    }
+
     /// How many records are neither delivered nor lost.
     pub(super) fn left(&self) -> usize {
         let held = self.lock();

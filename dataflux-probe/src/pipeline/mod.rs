@@ -26,7 +26,7 @@ pub mod state;
 mod fakes;
 pub mod counters;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     formatters::Formatter,
@@ -53,7 +53,7 @@ pub struct Pipeline {
     /// The pipeline's counters of itself.
     pub counters: Arc<Counters>,
     /// Where what must outlive the process is kept; `None` when it cannot be.
-    pub state_dir: Option<PathBuf>,
+    pub state_dir: Option<Arc<state::StateDir>>,
     /// Where the host is among all hosts: what an output's sends wait after a tick is this part of its spread, of 2^32.
     pub place: u32,
     /// How long outputs may go on delivering after the last read.

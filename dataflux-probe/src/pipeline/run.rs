@@ -3,7 +3,6 @@
 use std::{
     fs,
     future::{Future, pending},
-    path::PathBuf,
     pin::pin,
     sync::Arc,
     thread::JoinHandle,
@@ -27,7 +26,7 @@ use super::{
     readers::Readers,
     schedule::Schedule,
     spool::{self, dead_letters::DeadLetters, worker::Worker},
-    state::{self, Keeper},
+    state::{Keeper, StateDir},
     streams::Streams,
     sweep::Sweeper,
 };
@@ -207,12 +206,15 @@ impl Outputs {
     /// Must be called in a runtime.
     pub(super) fn start(
         outputs: Vec<super::Output>,
-        state_dir: Option<PathBuf>,
+        state_dir: Option<Arc<StateDir>>,
         counters: &Counters,
         clock: &Clock,
     ) -> anyhow::Result<Self> {
         let start = random::bits()?;
-        let past = state_dir.as_deref().map(state::load).unwrap_or_default();
+        let past = state_dir
+            .as_ref()
+            .and_then(|state_dir| state_dir.past().ok());
+        let past = past.cloned().unwrap_or_default();
         let changed = Arc::new(Notify::new());
         let (closing, closed) = watch::channel(None);
         let mut deliveries = JoinSet::new();
@@ -221,7 +223,7 @@ impl Outputs {
         for output in outputs {
             let mut dead_letters = None;
             if let (Some(bytes), Some(state_dir)) = (output.dead_letter_bytes, &state_dir) {
-                let folder = state_dir.join("dead_letters").join(&output.name);
+                let folder = state_dir.path().join("dead_letters").join(&output.name);
                 let letters = DeadLetters::new(folder, output.name.clone(), bytes);
                 let (sender, thread) = letters.start()?;
                 dead_letters = Some(sender);
@@ -238,15 +240,15 @@ impl Outputs {
             inboxes.push(Arc::clone(&inbox));
             if let (Some(spooling), Some(state_dir)) = (output.spool, &state_dir) {
                 let settings = spool::Settings {
-                    folder: state_dir.join("spool").join(&output.name),
+                    folder: state_dir.path().join("spool").join(&output.name),
                     output: output.name.clone(),
                     bytes: spooling.bytes,
                     when_full: output.when_full,
                     syncs: spooling.sync != SpoolSync::None,
                     boot_id: boot_id()?,
                 };
-                let (past, inbox) = (past.clone(), Arc::clone(&inbox));
-                spools.push(Worker::start(settings, spooling.sync, past, inbox)?);
+                let (state_dir, inbox) = (Arc::clone(state_dir), Arc::clone(&inbox));
+                spools.push(Worker::start(settings, spooling.sync, state_dir, inbox)?);
             }
             let delivery = Delivery::new(output, inbox, Arc::clone(clock));
             deliveries.spawn(delivery.run(closed.clone()));
@@ -258,7 +260,6 @@ impl Outputs {
             keeper.spawn(
                 Keeper {
                     state_dir,
-                    past,
                     inboxes,
                     changed,
                 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -21,17 +21,66 @@ use super::{inbox::Inbox, streams::Ends};
 /// The file is written at most this often.
 const PACE: Duration = Duration::from_secs(1);
 
-/// Keeps other probes out of a state folder for as long as it lives.
+/// A state folder. From when it could be taken it belongs to this process, for as long as this lives.
 #[derive(Debug)]
-pub struct Lock {
-    _file: File,
+pub struct StateDir {
+    path: PathBuf,
+    taken: OnceLock<Taken>,
+    taking: Mutex<()>,
 }
 
-/// Takes a state folder for this process, and makes it if it is not there.
-///
-/// # Errors
-/// Another probe has it, or it cannot be written.
-pub fn lock(state_dir: &Path) -> anyhow::Result<Lock> {
+#[derive(Debug)]
+struct Taken {
+    _lock: File,
+    /// How the streams of earlier starts ended.
+    past: Ends,
+}
+
+impl StateDir {
+    /// Touches nothing.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            taken: OnceLock::new(),
+            taking: Mutex::new(()),
+        }
+    }
+
+    /// Takes the folder unless that has been done: makes it if it is not there, keeps other probes out, and reads how earlier
+    /// starts ended.
+    ///
+    /// # Errors
+    /// Another probe has it, or it cannot be written: then an [`std::io::Error`] is the root cause.
+    pub fn take(&self) -> anyhow::Result<()> {
+        self.past().map(drop)
+    }
+
+    /// As [`StateDir::take`]; gives how the streams of earlier starts ended.
+    pub(super) fn past(&self) -> anyhow::Result<&Ends> {
+        let _one = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = self.taken.get() {
+            return Ok(&taken.past);
+        }
+        let lock = lock(&self.path)?;
+        let past = load(&self.path);
+        let taken = self.taken.get_or_init(|| Taken { _lock: lock, past });
+        Ok(&taken.past)
+    }
+
+    /// Whether it could be taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.get().is_some()
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
     fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot make the state_dir {}", state_dir.display()))?;
     let path = state_dir.join("lock");
@@ -42,7 +91,7 @@ pub fn lock(state_dir: &Path) -> anyhow::Result<Lock> {
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Lock { _file: file }),
+        Ok(()) => Ok(file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(anyhow!(
             "state_dir {} is in use by another probe",
             state_dir.display()
@@ -53,7 +102,7 @@ pub fn lock(state_dir: &Path) -> anyhow::Result<Lock> {
 
 /// Reads how the streams of earlier starts ended. A file that cannot be understood is put aside: a lost past is no reason not
 /// to measure.
-pub(super) fn load(state_dir: &Path) -> Ends {
+fn load(state_dir: &Path) -> Ends {
     let path = file(state_dir);
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -99,17 +148,16 @@ fn file(state_dir: &Path) -> PathBuf {
 
 /// Writes what the outputs come to, whenever `changed` says so and once more when `last` resolves.
 pub(super) struct Keeper {
-    pub(super) state_dir: PathBuf,
-    /// What earlier starts left: streams that number nothing in this start stay as they were.
-    pub(super) past: Ends,
+    pub(super) state_dir: Arc<StateDir>,
     pub(super) inboxes: Vec<Arc<Inbox>>,
     pub(super) changed: Arc<Notify>,
 }
 
 impl Keeper {
     pub(super) async fn run(self, mut last: oneshot::Receiver<()>) {
-        let mut written = self.past.clone();
-        let mut failing = false;
+        let mut written = Ends::new();
+        // If it could not be taken at the start, that was said.
+        let mut failing = !self.state_dir.is_taken();
         let mut ended = false;
         while !ended {
             tokio::select! {
@@ -123,13 +171,19 @@ impl Keeper {
             if ends == written && !ended {
                 continue;
             }
-            let (state_dir, copy) = (self.state_dir.clone(), ends.clone());
+            let late = !self.state_dir.is_taken();
+            let (state_dir, copy) = (Arc::clone(&self.state_dir), ends.clone());
             // Only the last one is forced to disk: doing so every second would disturb what is measured.
-            let saved = spawn_blocking(move || save(&state_dir, &copy, ended)).await;
+            let saved = spawn_blocking(move || keep(&state_dir, copy, ended)).await;
+            if late && let Ok(past) = self.state_dir.past() {
+                self.inboxes.iter().for_each(|inbox| inbox.recall(past));
+            }
             match saved.map_err(anyhow::Error::from).flatten() {
                 Ok(()) => {
                     written = ends;
-                    failing = false;
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("the state is kept in {}", self.state_dir.path.display());
+                    }
                 }
                 Err(error) => {
                     if !failing {
@@ -142,12 +196,15 @@ impl Keeper {
     }
 
     fn ends(&self) -> Ends {
-        let mut ends = self.past.clone();
-        for inbox in &self.inboxes {
-            ends.extend(inbox.ends());
-        }
-        ends
+        self.inboxes.iter().flat_map(|inbox| inbox.ends()).collect()
     }
+}
+
+/// Writes what this start came to. Streams that number nothing in it stay as earlier starts left them.
+fn keep(state_dir: &StateDir, ends: Ends, durably: bool) -> anyhow::Result<()> {
+    let mut all = state_dir.past()?.clone();
+    all.extend(ends);
+    save(&state_dir.path, &all, durably)
 }
 
 #[cfg(test)]
@@ -199,17 +256,19 @@ mod tests {
     #[test]
     fn a_folder_belongs_to_one_probe() {
         let folder = tempfile::tempdir().unwrap();
-        let inner = folder.path().join("new/one");
-        let first = lock(&inner).unwrap();
-        let error = lock(&inner).unwrap_err().to_string();
+        let [first, second] = [(); 2].map(|()| StateDir::new(folder.path().join("new/one")));
+        first.take().unwrap();
+        first.take().unwrap();
+        let error = second.take().unwrap_err().to_string();
         assert!(error.ends_with("is in use by another probe"), "{error}");
         drop(first);
-        lock(&inner).unwrap();
+        second.take().unwrap();
     }
 
     #[test]
     fn a_folder_that_cannot_be_made_is_an_error() {
-        let error = lock(Path::new("/proc/nowhere")).unwrap_err();
+        let error = StateDir::new("/proc/nowhere".into()).take().unwrap_err();
         assert!(format!("{error:#}").contains("/proc/nowhere"), "{error:#}");
+        assert!(error.root_cause().is::<std::io::Error>());
     }
 }

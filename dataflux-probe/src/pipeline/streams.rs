@@ -49,28 +49,37 @@ pub(super) struct Earlier {
 impl Streams {
     /// `start` is the random id of this start of the probe, `past` what earlier starts left for any output.
     pub(super) fn new(output: String, start: u64, past: &Ends) -> Self {
-        let own = |name: &str| {
-            name == output
-                || name
-                    .strip_prefix(&output)
-                    .is_some_and(|rest| rest.starts_with('/'))
-        };
-        let earlier = past.iter().filter(|(name, _)| own(name));
-        let streams = earlier.map(|(name, end)| {
-            Numbering::earlier(Earlier {
-                id: Arc::clone(&end.id),
-                name: name.clone(),
-                introduced: true,
-                last: end.last,
-                stop_time: end.stop_time,
-                gaps: end.gaps.clone(),
-            })
-        });
-        Self {
-            streams: streams.collect(),
+        let mut streams = Self {
+            streams: Vec::new(),
             output,
             start,
-        }
+        };
+        streams.recall(past);
+        streams
+    }
+
+    /// Takes in what earlier starts left for any output, unless the disk said it already.
+    pub(super) fn recall(&mut self, past: &Ends) {
+        let own = |name: &str| {
+            let rest = name.strip_prefix(&self.output);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let earlier = past
+            .iter()
+            .filter(|(name, end)| own(name) && self.place(&end.id).is_none());
+        let earlier: Vec<_> = earlier
+            .map(|(name, end)| {
+                Numbering::earlier(Earlier {
+                    id: Arc::clone(&end.id),
+                    name: name.clone(),
+                    introduced: true,
+                    last: end.last,
+                    stop_time: end.stop_time,
+                    gaps: end.gaps.clone(),
+                })
+            })
+            .collect();
+        self.streams.splice(0..0, earlier);
     }
 
     /// Takes in what the disk knows of earlier starts; it knows better than what [`Streams::new`] was given.

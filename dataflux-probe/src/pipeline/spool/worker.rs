@@ -13,9 +13,9 @@ use anyhow::Context as _;
 use super::{
     super::{
         inbox::{Inbox, Work},
-        streams::Ends,
+        state::StateDir,
     },
-    Loss, Next, Settings, Spool, Ticket,
+    Loss, Next, Recovered, Settings, Spool, Ticket,
 };
 use crate::model::{Cause, Numbered, WallTime};
 
@@ -54,7 +54,7 @@ pub(in crate::pipeline) enum Settled {
 pub(in crate::pipeline) struct Worker {
     settings: Settings,
     sync: SpoolSync,
-    past: Ends,
+    state_dir: Arc<StateDir>,
     inbox: Arc<Inbox>,
     spool: Option<Spool>,
     /// After a failure.
@@ -72,13 +72,13 @@ impl Worker {
     pub(in crate::pipeline) fn start(
         settings: Settings,
         sync: SpoolSync,
-        past: Ends,
+        state_dir: Arc<StateDir>,
         inbox: Arc<Inbox>,
     ) -> anyhow::Result<thread::JoinHandle<()>> {
         let worker = Self {
             settings,
             sync,
-            past,
+            state_dir,
             inbox,
             spool: None,
             retry_at: None,
@@ -117,7 +117,7 @@ impl Worker {
             return self.inbox.give_back(work.incoming, work.settled, false);
         }
         if self.spool.is_none() {
-            match Spool::open(self.settings.clone(), &self.past) {
+            match self.open() {
                 Ok((spool, recovered)) => {
                     for note in &recovered.notes {
                         tracing::warn!(output = self.settings.output, "spool: {note}");
@@ -140,6 +140,12 @@ impl Worker {
             Ok(()) => self.heal(),
             Err(error) => self.fail(&error),
         }
+    }
+
+    fn open(&self) -> std::io::Result<(Spool, Recovered)> {
+        let past = self.state_dir.past();
+        let past = past.map_err(|error| std::io::Error::other(format!("{error:#}")))?;
+        Spool::open(self.settings.clone(), past)
     }
 
     fn serve(&mut self, spool: &mut Spool, work: Work) -> std::io::Result<()> {

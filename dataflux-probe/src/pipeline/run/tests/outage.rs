@@ -148,7 +148,7 @@ impl Outage {
 /// A start of the probe with its state in a folder.
 fn bench(folder: &Path, distant: &Distant) -> Bench {
     let mut bench = Bench::new();
-    bench.pipeline.state_dir = Some(folder.to_owned());
+    bench.pipeline.state_dir = Some(Arc::new(StateDir::new(folder.to_owned())));
     bench.pipeline.outputs = vec![
         setup("distant", Box::new(distant.clone()), Some(SPOOL_BYTES)),
         setup("file", file(folder), None),

@@ -67,7 +67,7 @@ async fn the_next_start_knows_the_last_one() {
     let folder = tempfile::tempdir().unwrap();
     let start = |logger| {
         let mut bench = Bench::new().count("a", SECOND);
-        bench.pipeline.state_dir = Some(folder.path().to_owned());
+        bench.pipeline.state_dir = Some(Arc::new(StateDir::new(folder.path().to_owned())));
         bench.pipeline.outputs = vec![output("main", bench.capture.clone(), logger)];
         bench
     };
