@@ -12,4 +12,5 @@ mod rolling;
 mod roots;
 mod shutdown;
 mod spool_command;
+mod spool_folder;
 mod tidy;

@@ -58,7 +58,7 @@ pub fn pass(folder: &Path, envelopes: &[Arc<Envelope>], count: u64) -> io::Resul
         };
         spool.append("bench", &record)?;
         if number % BATCH as u64 == 0 || number == count {
-            spool.make_room()?;
+            spool.make_room(&mut Vec::new())?;
             turn(&mut spool, &mut synced)?;
         }
     }
@@ -101,7 +101,7 @@ fn turn(spool: &mut Spool, synced: &mut Instant) -> io::Result<()> {
     spool.trim()?;
     if synced.elapsed() >= SYNC {
         *synced = Instant::now();
-        spool.check()?;
+        spool.check(&mut Vec::new())?;
         spool.sync()?;
     }
     Ok(())

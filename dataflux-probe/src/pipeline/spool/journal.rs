@@ -157,13 +157,13 @@ fn paths(folder: &Path) -> [PathBuf; 2] {
 }
 
 impl Journal {
-    /// Opens or makes the files, each of `size` bytes, and begins with a snapshot. What was found goes on being valid until
-    /// that is written.
+    /// Opens or makes the files, each of `size` bytes, and begins with a snapshot of the next generation. What there was goes
+    /// on being valid until that is written.
     pub(super) fn begin(
         folder: &Path,
         size: u64,
         boot_id: &str,
-        found: &Found,
+        generation: u64,
         ledger: &Ledger,
     ) -> io::Result<Self> {
         let open = |path: &PathBuf| -> io::Result<File> {
@@ -183,7 +183,7 @@ impl Journal {
         let mut journal = Self {
             files,
             boot_id: boot_id.to_owned(),
-            generation: found.generation,
+            generation,
             end: 0,
             sizes,
             usual: size,
@@ -265,6 +265,11 @@ impl Journal {
 
     fn size(&self) -> u64 {
         self.sizes[turn(self.generation)]
+    }
+
+    /// Of the file that counts.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Makes what was noted survive a power cut.

@@ -139,8 +139,8 @@ impl Spool {
     /// Takes a record of a stream with this name; [`Spool::make_room`] is to follow. Gives back the loss if it is dropped.
     ///
     /// # Errors
-    /// The disk does not take it: [`io::ErrorKind::QuotaExceeded`] if that is for the spool's own bound, because nothing
-    /// that it holds may merge or go.
+    /// The disk does not take it: [`io::ErrorKind::QuotaExceeded`], of no operating system, if that is for the spool's own
+    /// bound, because nothing that it holds may merge or go.
     pub(super) fn append(&mut self, name: &str, record: &Numbered) -> io::Result<Vec<Loss>> {
         let key = self.key(&record.stream.id, name);
         let stop_time = Some(record.envelope.window.stop);
@@ -210,11 +210,7 @@ impl Spool {
     pub(super) fn keep_merging(&mut self, records: &[(String, Numbered)]) -> io::Result<()> {
         let mut keep = || self.merging.keep(records.iter().map(|(_, record)| record));
         match keep() {
-            Err(error)
-                if error.kind() == io::ErrorKind::StorageFull && self.store.release_reserve() =>
-            {
-                keep()
-            }
+            Err(error) if store::is_full(&error) && self.store.release_reserve() => keep(),
             kept => kept,
         }
     }
@@ -261,32 +257,31 @@ impl Spool {
         Ok(())
     }
 
-    /// Mends what somebody has deleted, and takes the reserve back.
-    pub(super) fn check(&mut self) -> io::Result<Vec<Loss>> {
-        let mut losses = Vec::new();
+    /// Mends what somebody has deleted, and takes the reserve back. Adds what cannot be mended to `losses`, also before an
+    /// error.
+    pub(super) fn check(&mut self, losses: &mut Vec<Loss>) -> io::Result<()> {
         let unlinked = self.store.unlinked()?;
         if !unlinked.is_empty() || !self.journal.is_linked()? {
+            std::fs::create_dir_all(&self.settings.folder)?;
             tracing::warn!(
                 output = self.settings.output,
                 "somebody has deleted files of the spool in {}: writing them again",
                 self.settings.folder.display()
             );
-            std::fs::create_dir_all(&self.settings.folder)?;
-            let found = journal::Found::default();
+            // The file that is still there must not count for more than the new one.
             self.journal = Journal::begin(
                 &self.settings.folder,
                 self.settings.journal_bytes(),
                 &self.settings.boot_id,
-                &found,
+                self.journal.generation(),
                 &self.ledger,
             )?;
             self.unnoted.clear();
-            self.empty(&unlinked, &mut losses)?;
+            self.empty(&unlinked, losses)?;
             self.store.forget(&unlinked);
             self.store.release_reserve();
         }
-        self.store.hold_reserve()?;
-        Ok(losses)
+        self.store.hold_reserve()
     }
 
     /// Leaves everything as safe as the settings ask for.

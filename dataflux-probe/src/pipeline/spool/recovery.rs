@@ -75,7 +75,7 @@ impl Spool {
             &settings.folder,
             journal_bytes,
             &settings.boot_id,
-            &found,
+            found.generation,
             &ledger,
         )?;
         let recovered = Recovered {

@@ -46,11 +46,10 @@ impl Spool {
         self.bound() / 8 * MOST_LIVE
     }
 
-    /// Brings the files below the bound.
-    pub(super) fn make_room(&mut self) -> io::Result<Vec<Loss>> {
-        let mut losses = Vec::new();
+    /// Brings the files below the bound, and adds what goes for it to `losses`, also before an error.
+    pub(super) fn make_room(&mut self, losses: &mut Vec<Loss>) -> io::Result<()> {
         while self.store.bytes() > self.bound() || self.store.live() > self.live_bound() {
-            if self.store.live() > self.live_bound() && self.shrink(&mut losses)? {
+            if self.store.live() > self.live_bound() && self.shrink(losses)? {
                 continue;
             }
             if self.store.bytes() <= self.bound() {
@@ -59,12 +58,12 @@ impl Spool {
             if self.store.has_dead() {
                 self.trim()?;
             } else if let Some(sparse) = self.store.sparsest(8) {
-                self.empty(&[sparse], &mut losses)?;
+                self.empty(&[sparse], losses)?;
             } else {
                 break;
             }
         }
-        Ok(losses)
+        Ok(())
     }
 
     /// Makes less of what waits; false if nothing can.

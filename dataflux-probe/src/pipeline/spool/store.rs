@@ -119,7 +119,7 @@ impl Store {
         envelope: &Envelope,
     ) -> io::Result<Spot> {
         match self.write(key, head, envelope) {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && self.release_reserve() => {
+            Err(error) if is_full(&error) && self.release_reserve() => {
                 self.write(key, head, envelope)
             }
             written => written,
@@ -151,9 +151,7 @@ impl Store {
     /// Writes a record of another segment once more, if the disk is full to the reserve.
     pub(super) fn copy(&mut self, key: Key, from: Spot) -> Result<Spot, ReadError> {
         match self.write_again(key, from) {
-            Err(ReadError::Io(error))
-                if error.kind() == io::ErrorKind::StorageFull && self.release_reserve() =>
-            {
+            Err(ReadError::Io(error)) if is_full(&error) && self.release_reserve() => {
                 self.write_again(key, from)
             }
             written => written,
@@ -386,6 +384,14 @@ impl Store {
 }
 
 const MISSING: ReadError = ReadError::Damaged("its segment is missing");
+
+/// Whether a disk has no room, or its file system gives this user no more of it.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
 
 fn place(spot: Spot) -> Place {
     Place {

@@ -163,8 +163,13 @@ impl Worker {
         // What has failed may need to be mended before anything else works.
         if due || self.failing {
             self.checked = Instant::now();
-            let losses = spool.check()?;
+            let mut losses = Vec::new();
+            let checked = spool.check(&mut losses);
             self.lose(&losses);
+            if let Err(error) = checked {
+                self.inbox.give_back(incoming, Vec::new(), false);
+                return Err(error);
+            }
         }
         let before = spool.merged();
         let taken = self.take_in(spool, incoming);
@@ -204,16 +209,23 @@ impl Worker {
             match spool.append(&name, &record) {
                 Ok(losses) => self.lose(&losses),
                 Err(error) => {
-                    // Not the disk's fault: what is in memory merges until something was delivered.
-                    let full = error.kind() == std::io::ErrorKind::QuotaExceeded;
+                    // Not the disk's fault: what is in memory merges until something was delivered. A file system's own
+                    // quota is the disk's fault.
+                    let full = error.kind() == std::io::ErrorKind::QuotaExceeded
+                        && error.raw_os_error().is_none();
                     let mut rest = vec![(name, record)];
                     rest.extend(incoming);
                     self.inbox.give_back(rest, Vec::new(), full);
                     return if full { Ok(false) } else { Err(error) };
                 }
             }
-            let losses = spool.make_room();
-            self.lose(&losses?);
+            let mut losses = Vec::new();
+            let made = spool.make_room(&mut losses);
+            self.lose(&losses);
+            if let Err(error) = made {
+                self.inbox.give_back(incoming.collect(), Vec::new(), false);
+                return Err(error);
+            }
         }
         Ok(true)
     }

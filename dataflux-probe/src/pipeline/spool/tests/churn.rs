@@ -18,7 +18,7 @@ fn the_oldest_go_where_merging_wins_nothing() {
         record.envelope = Arc::new(envelope);
         let mut losses = spool.append("out", &record).unwrap();
         accepted += u64::from(spool.newest);
-        losses.extend(spool.make_room().unwrap());
+        spool.make_room(&mut losses).unwrap();
         spool.note().unwrap();
         spool.trim().unwrap();
         for loss in losses {
