@@ -59,8 +59,8 @@ struct Growing {
 impl Growing {
     /// Some values around a bucket.
     fn grow(&mut self, random: &mut Random, around: u64) {
-        for _ in 0..random.below(20) {
-            let bucket = u16::try_from(around + random.below(30)).unwrap();
+        for _ in 0..random.below(16) {
+            let bucket = u16::try_from(around + random.below(20)).unwrap();
             *self.counts.entry(bucket).or_default() += 1 + random.below(5_000);
             self.sum += random.below(1 << 33);
         }
@@ -112,7 +112,7 @@ impl Devices {
             for (label, times) in ["read", "write"].iter().zip(&mut self.times[place]) {
                 if !idle {
                     // What is slow changes in the course of minutes.
-                    times.grow(&mut self.random, 60 + self.ticks / 400);
+                    times.grow(&mut self.random, 60 + self.ticks / 1_000);
                 }
                 out.histogram(&SIZES, device.clone(), [*label], times.buckets());
             }
@@ -186,7 +186,7 @@ impl Tasks {
         self.lost += self.random.below(3);
         out.lost = self.lost;
         for (cpu, label) in ["0", "1", "2", "3"].into_iter().enumerate() {
-            self.slices[cpu].grow(&mut self.random, 120 + self.ticks / 100 % 60);
+            self.slices[cpu].grow(&mut self.random, 120 + self.ticks / 300 % 15);
             out.histogram(&SIZES, None, [label], self.slices[cpu].buckets());
             // As the kernel's own idle time, it seems to fall at times.
             self.idle[cpu] += self.random.below(1 << 20);
