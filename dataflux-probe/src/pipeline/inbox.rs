@@ -334,7 +334,7 @@ impl Inbox {
     /// How the output's streams would end if the process ended now.
     pub(super) fn ends(&self) -> Ends {
         let held = self.lock();
-        held.streams.ends(&held.queue)
+        held.streams.ends(&held.queue, held.disk.is_some())
     }
 
     /// Takes in what earlier starts left, if that could not be known at the start.

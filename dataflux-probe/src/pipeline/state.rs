@@ -210,7 +210,10 @@ fn keep(state_dir: &StateDir, ends: Ends, durably: bool) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Cause, Gap, Previous};
+    use crate::{
+        model::{Cause, Gap, Previous},
+        pipeline::streams::End,
+    };
 
     fn ends() -> Ends {
         let gaps = vec![Gap {
@@ -218,14 +221,19 @@ mod tests {
             last: 7,
             cause: Cause::Stopped,
         }];
-        let previous = Previous {
-            id: "main-1".into(),
+        let of = |id: &str| Previous {
+            id: id.into(),
             last: 7,
             stop_time: -5,
-            gaps,
+            gaps: gaps.clone(),
             previous: None,
         };
-        Ends::from([("main".to_owned(), previous)])
+        let end = End {
+            stream: of("main-3"),
+            earlier: vec![of("main-1"), of("main-2")],
+            spooled: true,
+        };
+        Ends::from([("main".to_owned(), end)])
     }
 
     #[test]

@@ -6,7 +6,20 @@ use super::{envelope::Shaped, queue::Queue};
 use crate::model::{Cause, Gap, Numbered, Part, Previous, Stream, WallTime};
 
 /// What each stream of all outputs came to, by `output` or `output/reader`.
-pub(super) type Ends = BTreeMap<String, Previous>;
+pub(super) type Ends = BTreeMap<String, End>;
+
+/// What the last stream of its name that numbered anything came to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct End {
+    #[serde(flatten)]
+    pub(super) stream: Previous,
+    /// Streams before it of which something is lost that nothing has said yet that was delivered, oldest first.
+    #[serde(default)]
+    pub(super) earlier: Vec<Previous>,
+    /// Whether it had a spool: then its gaps name only what is not on the disk.
+    #[serde(default)]
+    pub(super) spooled: bool,
+}
 
 /// The streams of one output: of this start, and those of earlier starts about which something is left to say.
 pub(super) struct Streams {
@@ -60,14 +73,13 @@ impl Streams {
 
     /// Takes in what earlier starts left for any output, unless the disk said it already.
     pub(super) fn recall(&mut self, past: &Ends) {
-        let own = |name: &str| {
-            let rest = name.strip_prefix(&self.output);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let earlier = past
-            .iter()
-            .filter(|(name, end)| own(name) && self.place(&end.id).is_none());
-        let earlier: Vec<_> = earlier
+        let own = past.iter().filter(|(name, _)| is_of(&self.output, name));
+        let all = own.flat_map(|(name, end)| {
+            let streams = end.earlier.iter().chain([&end.stream]);
+            streams.map(move |end| (name, end))
+        });
+        let earlier: Vec<_> = all
+            .filter(|(_, end)| self.place(&end.id).is_none())
             .map(|(name, end)| {
                 Numbering::earlier(Earlier {
                     id: Arc::clone(&end.id),
@@ -218,10 +230,39 @@ impl Streams {
     }
 
     /// How the streams would end if everything in the queue were lost now. Streams that numbered nothing are left out.
-    pub(super) fn ends(&self, queue: &Queue) -> Ends {
+    pub(super) fn ends(&self, queue: &Queue, spooled: bool) -> Ends {
         let live = self.streams.iter().filter(|numbering| numbering.live);
-        live.map(|numbering| (numbering.name.clone(), numbering.end(Some(queue))))
-            .collect()
+        live.map(|numbering| {
+            let end = End {
+                stream: numbering.end(Some(queue)),
+                earlier: self.untold(&numbering.name, queue),
+                spooled,
+            };
+            (numbering.name.clone(), end)
+        })
+        .collect()
+    }
+
+    /// The streams of earlier starts of which something is lost that would be told by nothing then.
+    fn untold(&self, name: &str, queue: &Queue) -> Vec<Previous> {
+        let earlier = self.streams.iter().filter(|numbering| !numbering.live);
+        let ends = earlier.filter(|numbering| numbering.name == name);
+        ends.map(|numbering| {
+            let mut end = numbering.end(None);
+            for record in queue.records() {
+                let mut told = record.stream.previous.as_ref();
+                while let Some(previous) = told {
+                    if previous.id == end.id {
+                        end.gaps.extend_from_slice(&previous.gaps);
+                    }
+                    told = previous.previous.as_deref();
+                }
+            }
+            join(&mut end.gaps);
+            end
+        })
+        .filter(|end| !end.gaps.is_empty())
+        .collect()
     }
 
     /// The name of a stream: `output` or `output/reader`.
@@ -287,6 +328,12 @@ impl Numbering {
             previous: None,
         }
     }
+}
+
+/// Whether streams of this name are an output's.
+pub(super) fn is_of(output: &str, name: &str) -> bool {
+    let rest = name.strip_prefix(output);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 pub(super) fn gap(range: &RangeInclusive<u64>, cause: Cause) -> Gap {

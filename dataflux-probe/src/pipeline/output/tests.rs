@@ -155,7 +155,7 @@ impl Bench {
     fn check(&self) {
         let ends = self.inbox.ends();
         let consumer = self.wire.consumer.lock().unwrap();
-        for previous in ends.values() {
+        for previous in ends.values().map(|end| &end.stream) {
             assert_eq!(previous.last, self.ticks);
             let gaps = serde_json::to_value(&previous.gaps).unwrap();
             let at_the_end: BTreeSet<u64> = numbers(&gaps).collect();
@@ -393,7 +393,7 @@ async fn closing_ends_at_its_limit_and_names_what_is_left() {
     assert!(before.elapsed() <= 6 * SECOND);
     assert_eq!(bench.wire.closed.load(Ordering::Relaxed), 1);
     let ends = bench.inbox.ends();
-    let gaps = &ends["out"].gaps;
+    let gaps = &ends["out"].stream.gaps;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert_eq!(
         (gaps[0].first, gaps[0].last, gaps[0].cause),

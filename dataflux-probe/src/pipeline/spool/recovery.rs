@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     model::{Cause, Envelope, WallTime},
-    pipeline::streams::{Earlier, Ends},
+    pipeline::streams::{Earlier, End, Ends, is_of},
 };
 
 /// Everything that is found in the segments, stream by stream.
@@ -56,6 +56,7 @@ impl Spool {
         for (head, _) in &merging.records {
             recovery.key(head);
         }
+        recovery.remember_streams(&settings.output, past);
         let damaged = recovery.find_missing(&records, past);
         for (head, envelope) in &merging.records {
             recovery.number_merged(head, envelope, &mut records)?;
@@ -237,6 +238,21 @@ impl Recovery {
         });
     }
 
+    /// Makes known what an earlier start had here, where the files know of no stream of that name any more.
+    fn remember_streams(&mut self, output: &str, past: &Ends) {
+        for (name, End { stream, .. }) in past
+            .iter()
+            .filter(|(name, end)| end.spooled && is_of(output, name))
+        {
+            let mut known = self.ledger.accounts.iter();
+            if known.all(|account| account.name != *name)
+                && let (_, Some(born)) = self.ledger.key(&stream.id, name)
+            {
+                self.ledger.apply(&born);
+            }
+        }
+    }
+
     /// Notes as lost what is neither there nor done, and says how many numbers that is.
     fn find_missing(&mut self, records: &Records, past: &Ends) -> u64 {
         let mut damaged = 0;
@@ -249,7 +265,8 @@ impl Recovery {
                 .unwrap_or((account.last, account.stop_time));
             let handed = account.handed.iter().map(|handed| *handed.range.end());
             let known = handed.max().unwrap_or(0).max(newest).max(account.last);
-            let noted = past.values().find(|end| end.id == account.id);
+            let mut noted = past.values().map(|end| &end.stream);
+            let noted = noted.find(|end| end.id == account.id);
             let last = noted.map_or(known, |end| end.last.max(known));
             let stop_time = noted
                 .filter(|end| end.last > known)

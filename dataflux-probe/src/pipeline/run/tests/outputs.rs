@@ -106,6 +106,38 @@ async fn the_next_start_knows_the_last_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn starts_that_deliver_nothing_forget_no_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |delivers| {
+        let mut bench = Bench::new().count("a", SECOND);
+        bench.pipeline.state_dir = Some(Arc::new(StateDir::new(folder.path().to_owned())));
+        let sink = Sink { delivers, ..SINK };
+        bench.pipeline.outputs = vec![output("main", bench.capture.clone(), sink)];
+        bench
+    };
+    let mut dead = Vec::new();
+    for _ in 0..3 {
+        let (capture, _) = start(false).run(sleep(2 * SECOND + 500 * MS)).await;
+        dead.push(Arc::clone(&capture.0.lock().unwrap()[0].stream.id));
+    }
+    let (capture, _) = start(true).run(sleep(2 * SECOND)).await;
+    let record = capture.0.lock().unwrap()[0].clone();
+    let mut told = Vec::new();
+    let mut before = record.stream.previous.as_ref();
+    while let Some(previous) = before {
+        let lost: Vec<u64> = previous
+            .gaps
+            .iter()
+            .flat_map(|gap| gap.first..=gap.last)
+            .collect();
+        assert_eq!(lost, (1..=previous.last).collect::<Vec<_>>());
+        told.insert(0, Arc::clone(&previous.id));
+        before = previous.previous.as_deref();
+    }
+    assert_eq!(told, dead);
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopping_before_the_first_tick_sends_nothing() {
     let bench = Bench::new().count("a", 3600 * SECOND);
     let (capture, _) = bench.run(sleep(MS)).await;
