@@ -28,7 +28,7 @@ fn administrate(python: &Path, cluster: &Cluster, script: &str) {
 
 fn warnings(told: &str, output: &str) -> usize {
     let name = format!("output=\"{output}\"");
-    let warns = |line: &&str| line.contains("WARN") && line.contains(&name);
+    let warns = |line: &&str| line.contains("cannot deliver") && line.contains(&name);
     told.lines().filter(warns).count()
 }
 
