@@ -2,7 +2,7 @@
 
 mod writer;
 
-use std::sync::Arc;
+use std::{ptr, sync::Arc};
 
 use serde::Deserialize;
 
@@ -115,8 +115,9 @@ impl Json {
         }
         unsupported.end();
         let mut metrics = object.array("metrics");
-        for (def, series) in by_metric(&source.metrics) {
-            self.metric(def, &series, &mut metrics.item());
+        let series = by_metric(&source.metrics);
+        for series in series.chunk_by(|one, next| ptr::eq(one.def, next.def)) {
+            self.metric(series[0].def, series, &mut metrics.item());
         }
         metrics.end();
         object.end();

@@ -40,18 +40,19 @@ pub trait Formatter: Send + Sync {
 /// Every formatter, alphabetical. Add yours here.
 pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[&json::PLUGIN, &text::PLUGIN];
 
-/// The series of each metric, metrics in the order of their first series.
-fn by_metric(metrics: &[Metric]) -> Vec<(&'static MetricDef, Vec<&Metric>)> {
-    let mut groups: Vec<(&'static MetricDef, Vec<&Metric>)> = Vec::new();
-    for metric in metrics {
+/// The series, those of a metric one after the other, metrics in the order of their first series.
+fn by_metric(metrics: &[Metric]) -> Vec<&Metric> {
+    let mut known: Vec<&MetricDef> = Vec::new();
+    let placed = metrics.iter().map(|metric| {
         // From the end, because most readers give the series of a metric one after the other.
-        match groups
-            .iter_mut()
-            .rfind(|(def, _)| ptr::eq(*def, metric.def))
-        {
-            Some((_, series)) => series.push(metric),
-            None => groups.push((metric.def, vec![metric])),
-        }
-    }
-    groups
+        let place = known.iter().rposition(|def| ptr::eq(*def, metric.def));
+        let place = place.unwrap_or_else(|| {
+            known.push(metric.def);
+            known.len() - 1
+        });
+        (place, metric)
+    });
+    let mut placed: Vec<_> = placed.collect();
+    placed.sort_by_key(|&(place, _)| place);
+    placed.into_iter().map(|(_, metric)| metric).collect()
 }

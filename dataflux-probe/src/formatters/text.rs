@@ -156,7 +156,6 @@ impl Text {
         };
         by_metric(&source.metrics)
             .into_iter()
-            .flat_map(|(_, series)| series)
             .filter(shown)
             .map(row)
             .collect()

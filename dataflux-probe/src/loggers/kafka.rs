@@ -1,5 +1,6 @@
 //! `kafka`: records produced to Kafka topics, acknowledged by the brokers' delivery reports.
 
+mod bell;
 mod client;
 mod config;
 mod errors;

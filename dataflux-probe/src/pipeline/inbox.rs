@@ -22,7 +22,7 @@ use super::{
 use crate::model::{Cause, Numbered};
 
 /// The spool's thread takes in this many records at once, and has at most this many ready.
-pub(super) const BATCH: usize = 64;
+pub(super) const BATCH: usize = 48;
 
 /// A disk that has not answered for this long is as good as broken.
 const STUCK: Duration = Duration::from_secs(2);
@@ -386,7 +386,12 @@ impl Inbox {
             .queue_envelopes
             .set((held.queue.len() + len) as u64);
         self.changed.notify_one();
-        if held.disk.is_some() {
+        let waiting = held.queue.waiting();
+        if held
+            .disk
+            .as_ref()
+            .is_some_and(|disk| !disk.is_idle(waiting))
+        {
             self.work.notify_one();
         }
     }

@@ -30,7 +30,7 @@ const STARTS: usize = 9;
 
 /// Possible CPUs and the bar on kernel memory for that many, MiB.
 const BUDGETS: [(usize, f64); 3] = [(2, 12.0), (64, 24.0), (256, 64.0)];
-const MIB: f64 = 1_048_576.0;
+pub(super) const MIB: f64 = 1_048_576.0;
 
 /// One figure.
 #[derive(Debug, Clone, Serialize)]
@@ -170,9 +170,7 @@ impl CpuClock {
 
 /// RSS, with the mapped kernel arrays apart.
 fn resident(process: &Path) -> anyhow::Result<[Row; 2]> {
-    let path = process.join("smaps");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let resident = Resident::parse(&text);
+    let resident = Resident::of(process)?;
     Ok([
         Row::new(
             "RSS without mapped kernel arrays",
@@ -191,12 +189,19 @@ fn resident(process: &Path) -> anyhow::Result<[Row; 2]> {
 
 /// Bytes of memory in use.
 #[derive(Debug, PartialEq, Eq)]
-struct Resident {
+pub(super) struct Resident {
     own: u64,
-    kernel_arrays: u64,
+    pub(super) kernel_arrays: u64,
 }
 
 impl Resident {
+    /// Of a process, by its folder in `/proc`.
+    pub(super) fn of(process: &Path) -> anyhow::Result<Self> {
+        let path = process.join("smaps");
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok(Self::parse(&text))
+    }
+
     /// From `/proc/PID/smaps`: a line with an address range and a name opens each mapping.
     fn parse(smaps: &str) -> Self {
         let mut resident = Self {

@@ -21,16 +21,17 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Acknowledgement, SendError,
+    bell::Bell,
     config::Settings,
     events::{Events, Handed},
     routing::Message,
 };
 use crate::pipeline::counters::KafkaCounters;
 
-type Producer = BaseProducer<Events>;
+pub(super) type Producer = BaseProducer<Events>;
 
 /// How long the thread waits for events before it looks whether it is to do something else.
-const TURN: Duration = Duration::from_millis(100);
+const TURN: Duration = Duration::from_millis(200);
 
 /// With more payloads in flight than this and an idempotent producer, librdkafka (2.0 to 2.16) burns a core until the next
 /// delivery report.
@@ -255,8 +256,18 @@ impl Shared {
         let security = &self.settings.security;
         let (looks, mut looked) = (security.look(), Instant::now());
         let mut changed = false;
+        let bell = Bell::new(producer).inspect_err(|error| {
+            let output = &self.settings.output;
+            tracing::warn!(
+                output,
+                "kafka: polling, which takes more of the CPU: {error}"
+            );
+        });
         loop {
-            producer.poll(TURN);
+            match &bell {
+                Ok(bell) => bell.serve(TURN),
+                Err(_) => producer.poll(TURN),
+            }
             if self.lock().closing.is_some() {
                 self.flush(producer);
                 return;

@@ -165,7 +165,7 @@ impl Settings {
                     .saturating_sub(OVERHEAD + context.output.len())
                     .max(1),
                 in_flight: IN_FLIGHT,
-                in_flight_bytes: 2 * bytes(&keys.batch_bytes).max(bytes(&keys.message_bytes)),
+                in_flight_bytes: 3 * bytes(&keys.batch_bytes).max(bytes(&keys.message_bytes)),
             },
             batch_bytes: bytes(&keys.batch_bytes),
             flush_timeout: keys.flush_timeout.0,
@@ -232,7 +232,8 @@ fn fixed() -> BTreeMap<String, String> {
         // A topic that is not there is told soon; the pipeline tries again.
         ("topic.metadata.propagation.max.ms", "5000"),
         ("socket.keepalive.enable", "true"),
-        ("reconnect.backoff.max.ms", "5000"),
+        // A broker that is back is found within about a second.
+        ("reconnect.backoff.max.ms", "1000"),
         ("statistics.interval.ms", "5000"),
         ("enable.metrics.push", "false"),
     ]

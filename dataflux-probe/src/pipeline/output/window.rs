@@ -10,8 +10,11 @@ pub(super) const FEW: usize = 4;
 /// Without an acknowledgement for so long, nothing more is handed over beyond [`FEW`].
 pub(super) const SILENCE: Duration = Duration::from_secs(1);
 
-/// Grows by one with every acknowledgement while there is more to hand over than it lets through, so that it doubles with
-/// every round trip; begins anew when all is delivered, and after a failure.
+/// What an acknowledgement adds.
+const GROWTH: usize = 3;
+
+/// Grows with every acknowledgement while there is more to hand over than it lets through, so that it is four times as large
+/// after every round trip; begins anew when all is delivered, and after a failure.
 pub(super) struct Window {
     size: usize,
     /// Whether something was acknowledged since the last failure.
@@ -65,7 +68,7 @@ impl Window {
     pub(super) fn acknowledged(&mut self, proves: bool, limit: usize) {
         self.progress = Instant::now();
         if proves && self.proven && self.full && self.size < limit {
-            self.size += 1;
+            self.size = (self.size + GROWTH).min(limit);
         }
         self.proven |= proves;
     }
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_doubles_with_every_round_trip_up_to_the_limit() {
+    async fn it_quadruples_with_every_round_trip_up_to_the_limit() {
         let mut window = Window::new();
         let mut sizes = Vec::new();
         for _ in 0..8 {
@@ -107,7 +110,7 @@ mod tests {
                 window.acknowledged(true, 50);
             }
         }
-        assert_eq!(sizes, [1, 4, 8, 16, 32, 50, 50, 50]);
+        assert_eq!(sizes, [1, 4, 16, 50, 50, 50, 50, 50]);
     }
 
     #[tokio::test(start_paused = true)]

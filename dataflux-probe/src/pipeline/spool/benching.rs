@@ -18,91 +18,130 @@ use crate::{
 pub struct Passed {
     /// Until the last one was trimmed and everything was on the disk.
     pub took: Duration,
-    /// Of that, until all were appended.
-    pub appended: Duration,
     /// Of the records that were written.
     pub bytes: u64,
 }
 
 /// Once a second, as the sync policy `interval` has it.
 const SYNC: Duration = Duration::from_secs(1);
+/// The bound of the spool.
+const BOUND: u64 = 1 << 30;
 
-/// Appends `count` envelopes to a new spool, these again and again, then reads each, marks it as handed over and delivered,
-/// and trims, in the batches and with the notes and syncs that the probe's own thread makes with the sync policy `interval`.
+/// Passes `count` envelopes through a new spool, these again and again: each is appended, read when so many (`lag`) have been
+/// appended behind it, marked as handed over and delivered, and trimmed; in the batches and with the notes and syncs that the
+/// probe's own thread makes with the sync policy `interval`.
 ///
 /// # Errors
 /// The file system's, or the spool did not give back what it was given.
-pub fn pass(folder: &Path, envelopes: &[Arc<Envelope>], count: u64) -> io::Result<Passed> {
+pub fn pass(
+    folder: &Path,
+    envelopes: &[Arc<Envelope>],
+    count: u64,
+    lag: u64,
+) -> io::Result<Passed> {
     let settings = Settings {
         folder: folder.to_owned(),
         output: "bench".to_owned(),
-        bytes: 16 << 30,
+        bytes: BOUND,
         when_full: WhenFull::Coalesce,
         syncs: true,
         boot_id: "bench".to_owned(),
     };
-    let (mut spool, _) = Spool::open(settings, &Ends::new())?;
-    let stream = Arc::new(Stream {
-        id: "bench-0".into(),
-        previous: None,
-    });
+    let (spool, _) = Spool::open(settings, &Ends::new())?;
     let begin = Instant::now();
-    let mut synced = begin;
-    for (number, envelope) in (1..=count).zip(envelopes.iter().cycle()) {
-        let record = Numbered {
-            stream: Arc::clone(&stream),
-            range: number..=number,
-            part: Part::WHOLE,
-            gaps: Vec::new(),
-            envelope: Arc::clone(envelope),
+    let mut passing = Passing {
+        spool,
+        synced: begin,
+        appended: 0,
+        read: 0,
+        bytes: 0,
+        stream: Arc::new(Stream {
+            id: "bench-0".into(),
+            previous: None,
+        }),
+    };
+    let mut left = envelopes
+        .iter()
+        .cycle()
+        .take(usize::try_from(count).unwrap_or(0));
+    while passing.read < count {
+        passing.append(left.by_ref().take(BATCH))?;
+        let due = if passing.appended == count {
+            count
+        } else {
+            passing.appended.saturating_sub(lag)
         };
-        spool.append("bench", &record)?;
-        if number % BATCH as u64 == 0 || number == count {
-            spool.make_room(&mut Vec::new())?;
-            turn(&mut spool, &mut synced)?;
-        }
+        passing.read(due.saturating_sub(passing.read).min(BATCH as u64))?;
+        passing.turn()?;
     }
-    let bytes = spool.live();
-    let appended = begin.elapsed();
-    let mut expected = 0;
-    while expected < count {
-        let mut settled = Vec::new();
-        while settled.len() < BATCH {
-            match spool.next(|record| record) {
-                Next::Record(ticket, record) => {
-                    expected += 1;
-                    if record.range != (expected..=expected) {
-                        return Err(io::Error::other("the spool gives another record"));
-                    }
-                    settled.push((ticket, record.envelope.window.stop));
-                }
-                Next::Lost(_) => return Err(io::Error::other("the spool lost a record")),
-                Next::Nothing => break,
-            }
-        }
-        // Marked before it leaves.
-        spool.note()?;
-        for (ticket, stop_time) in settled {
-            spool.delivered(ticket, stop_time);
-        }
-        turn(&mut spool, &mut synced)?;
+    passing.spool.close()?;
+    if passing.spool.merged() > 0 {
+        return Err(io::Error::other("the spool was too small"));
     }
-    spool.close()?;
     Ok(Passed {
         took: begin.elapsed(),
-        appended,
-        bytes,
+        bytes: passing.bytes,
     })
 }
 
-/// The end of a turn of the probe's thread.
-fn turn(spool: &mut Spool, synced: &mut Instant) -> io::Result<()> {
-    spool.note()?;
-    spool.trim()?;
-    if synced.elapsed() >= SYNC {
-        *synced = Instant::now();
-        spool.check(&mut Vec::new())?;
-        spool.sync()?;
+/// A spool with envelopes on their way.
+struct Passing {
+    spool: Spool,
+    synced: Instant,
+    appended: u64,
+    read: u64,
+    bytes: u64,
+    stream: Arc<Stream>,
+}
+
+impl Passing {
+    fn append<'a>(&mut self, envelopes: impl Iterator<Item = &'a Arc<Envelope>>) -> io::Result<()> {
+        let before = self.spool.live();
+        for envelope in envelopes {
+            self.appended += 1;
+            let record = Numbered {
+                stream: Arc::clone(&self.stream),
+                range: self.appended..=self.appended,
+                part: Part::WHOLE,
+                gaps: Vec::new(),
+                envelope: Arc::clone(envelope),
+            };
+            self.spool.append("bench", &record)?;
+        }
+        self.bytes += self.spool.live() - before;
+        self.spool.make_room(&mut Vec::new())?;
+        self.spool.note()
     }
-    Ok(())
+
+    fn read(&mut self, count: u64) -> io::Result<()> {
+        let mut settled = Vec::new();
+        for _ in 0..count {
+            let Next::Record(ticket, record) = self.spool.next(|record| record) else {
+                return Err(io::Error::other("the spool does not give back a record"));
+            };
+            self.read += 1;
+            if record.range != (self.read..=self.read) {
+                return Err(io::Error::other("the spool gives another record"));
+            }
+            settled.push((ticket, record.envelope.window.stop));
+        }
+        // Marked before it leaves.
+        self.spool.note()?;
+        for (ticket, stop_time) in settled {
+            self.spool.delivered(ticket, stop_time);
+        }
+        Ok(())
+    }
+
+    /// The end of a turn of the probe's thread.
+    fn turn(&mut self) -> io::Result<()> {
+        self.spool.note()?;
+        self.spool.trim()?;
+        if self.synced.elapsed() >= SYNC {
+            self.synced = Instant::now();
+            self.spool.check(&mut Vec::new())?;
+            self.spool.sync()?;
+        }
+        Ok(())
+    }
 }

@@ -6,7 +6,7 @@
 
 mod definitions;
 
-use std::{borrow::Cow, collections::HashMap, ptr, sync::Arc, time::Duration};
+use std::{borrow::Cow, ptr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use zstd::{
@@ -276,17 +276,20 @@ impl Header {
 /// The definitions of an envelope, in the order of their first series.
 #[derive(Default)]
 struct Table {
-    places: HashMap<*const MetricDef, u32>,
     definitions: Vec<&'static MetricDef>,
 }
 
 impl Table {
     fn place(&mut self, def: &'static MetricDef) -> u32 {
-        *self.places.entry(ptr::from_ref(def)).or_insert_with(|| {
+        // From the end, because most readers give the series of a metric one after the other.
+        let known = &mut self.definitions;
+        let place = known.iter().rposition(|&known| ptr::eq(known, def));
+        let place = place.unwrap_or_else(|| {
             definitions::remember(def);
-            self.definitions.push(def);
-            u32::try_from(self.definitions.len() - 1).expect("definitions are few")
-        })
+            known.push(def);
+            known.len() - 1
+        });
+        u32::try_from(place).expect("definitions are few")
     }
 }
 
@@ -365,6 +368,12 @@ fn model_source(
         let def = place.and_then(|place| definitions.get(place)).copied();
         def.ok_or(Damaged("a series without a definition"))
     };
+    // Neighbours are mostly of one entity.
+    let mut last: Option<Arc<str>> = None;
+    let mut shared = |name: &str| {
+        let known = last.take().filter(|known| **known == *name);
+        Arc::clone(last.insert(known.unwrap_or_else(|| name.into())))
+    };
     let metric = |metric: WireMetric<'_>| {
         let def = find(metric.definition)?;
         if metric.labels.len() != def.labels.len() {
@@ -375,11 +384,15 @@ fn model_source(
             def,
             entity: metric.entity.into_owned(),
             entity_id: metric.entity_id,
-            entity_name: metric.entity_name.map(Into::into),
+            entity_name: metric.entity_name.map(&mut shared),
             labels: metric.labels.into_owned(),
             value: metric.value.into_owned(),
         })
     };
+    let metrics = source.metrics.into_iter().map(metric);
+    let mut metrics = metrics.collect::<Result<Vec<_>, _>>()?;
+    // Collected in place, which is larger: many envelopes may be on their way at once.
+    metrics.shrink_to_fit();
     Ok(Source {
         reader: definitions::name(source.reader)?,
         health: source.health.into_owned(),
@@ -391,11 +404,7 @@ fn model_source(
             .into_iter()
             .map(find)
             .collect::<Result<_, _>>()?,
-        metrics: source
-            .metrics
-            .into_iter()
-            .map(metric)
-            .collect::<Result<_, _>>()?,
+        metrics,
     })
 }
 

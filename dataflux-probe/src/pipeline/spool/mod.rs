@@ -102,7 +102,7 @@ struct Out {
 }
 
 /// How many envelopes are kept in memory beside the disk.
-const TAIL: usize = 64;
+const TAIL: usize = 32;
 
 /// A record that is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]

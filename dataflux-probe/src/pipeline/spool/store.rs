@@ -38,6 +38,8 @@ pub(super) struct Store {
     segments: BTreeMap<u32, Held>,
     /// Whether `sync` has something to do.
     dirty: Vec<u32>,
+    /// Whether that includes the names of files.
+    renamed: bool,
     reserve: Option<File>,
     codec: Codec,
     buffer: Vec<u8>,
@@ -75,6 +77,7 @@ impl Store {
             segment_bytes,
             segments: BTreeMap::new(),
             dirty: Vec::new(),
+            renamed: true,
             reserve: None,
             codec: Codec::new(),
             buffer: Vec::new(),
@@ -214,6 +217,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         };
+        self.renamed = true;
         self.segments.insert(
             number,
             Held {
@@ -318,7 +322,10 @@ impl Store {
                 held.segment.sync()?;
             }
         }
-        File::open(&self.folder)?.sync_all()?;
+        if self.renamed {
+            File::open(&self.folder)?.sync_all()?;
+            self.renamed = false;
+        }
         self.dirty.clear();
         Ok(())
     }

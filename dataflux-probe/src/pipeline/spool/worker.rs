@@ -179,7 +179,10 @@ impl Worker {
         if self.sync == SpoolSync::Every {
             spool.sync()?;
         }
-        spool.trim()?;
+        // Where that takes a sync, no more often than there is one anyway.
+        if due || finish || self.sync != SpoolSync::Interval {
+            spool.trim()?;
+        }
         self.make_ready(spool, wanted)?;
         if finish {
             for (name, record) in self.inbox.take_handed() {

@@ -48,22 +48,19 @@ pub(super) fn read(window: Duration) -> anyhow::Result<Envelope> {
     Ok(Arc::unwrap_or_clone(pipeline.once(window)?.envelope))
 }
 
-/// The envelope as a machine with two disks and three interfaces has it, each as busy as the busiest one here.
+/// The envelope as a machine with two disks and three interfaces has it: with the busiest of each here, and with copies of
+/// the busiest one where there are fewer.
 pub(super) fn scaled(envelope: &Envelope) -> Envelope {
     let mut scaled = envelope.clone();
     for source in &mut scaled.sources {
-        for (kind, count) in [
-            (EntityKind::Device, DISKS),
-            (EntityKind::Interface, INTERFACES),
-        ] {
-            copy_busiest(&mut source.metrics, kind, count);
-        }
+        keep_busiest(&mut source.metrics, EntityKind::Device, DISKS);
+        keep_busiest(&mut source.metrics, EntityKind::Interface, INTERFACES);
     }
     scaled
 }
 
-/// Leaves the entity of this kind with the most series, so many times.
-fn copy_busiest(metrics: &mut Vec<Metric>, kind: EntityKind, count: usize) {
+/// Leaves so many entities of this kind, those with the most series.
+fn keep_busiest(metrics: &mut Vec<Metric>, kind: EntityKind, count: usize) {
     let of_kind = |metric: &Metric| {
         let entity = metric.entity.as_ref()?;
         (entity.kind == kind && entity.key != EntityKey::Other).then(|| entity.clone())
@@ -72,17 +69,20 @@ fn copy_busiest(metrics: &mut Vec<Metric>, kind: EntityKind, count: usize) {
     for entity in metrics.iter().filter_map(of_kind) {
         *series.entry(entity).or_default() += 1;
     }
-    let Some((busiest, _)) = series.into_iter().max_by_key(|(_, series)| *series) else {
-        return;
-    };
+    let mut series: Vec<_> = series.into_iter().collect();
+    series.sort_by_key(|(_, series)| std::cmp::Reverse(*series));
+    series.truncate(count);
+    let copies = count - series.len();
     let mut kept = Vec::new();
     for metric in metrics.drain(..) {
-        match of_kind(&metric) {
-            None => kept.push(metric),
-            Some(entity) if entity == busiest => {
-                kept.extend((0..count).map(|copy| renamed(&metric, copy)));
-            }
-            Some(_) => {}
+        let Some(entity) = of_kind(&metric) else {
+            kept.push(metric);
+            continue;
+        };
+        let place = series.iter().position(|(kept, _)| *kept == entity);
+        let more = if place == Some(0) { copies } else { 0 };
+        if place.is_some() {
+            kept.extend((0..=more).map(|copy| renamed(&metric, copy)));
         }
     }
     *metrics = kept;

@@ -58,7 +58,7 @@ impl Scenario {
         probe: &Path,
         folder: &Path,
     ) -> anyhow::Result<Section> {
-        let folder = folder.join("delivery");
+        let folder = folder.join(format!("{self:?}").to_lowercase());
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         match self {
             Self::Envelope => size::measure(rounds, &folder),

@@ -108,7 +108,7 @@ fn sizes(what: &str, envelope: &Envelope, json: &dyn Formatter) -> anyhow::Resul
             None,
         ),
         Row::new(
-            format!("JSON {what}, 2 disks and 3 interfaces as busy as the busiest here"),
+            format!("JSON {what}, 2 disks and 3 interfaces"),
             "KiB",
             kib(&bytes),
             Some(Bar::AtMost(JSON_BAR)),

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -26,6 +26,8 @@ use crate::command::say;
 const COUNT: u64 = 16_384;
 /// Different ones among them.
 const VARIANTS: usize = 64;
+/// Envelopes that are appended before one is read: more than the spool keeps in memory.
+const SOON: u64 = 256;
 /// How much the large spool holds.
 const LARGE: u64 = 1 << 30;
 const MB: f64 = 1e6;
@@ -44,67 +46,47 @@ pub(super) fn measure(rounds: usize, probe: &Path, folder: &Path) -> anyhow::Res
         text_bytes as f64 / MB
     ));
     let place = folder.join("pass");
-    let mut measured: [Vec<f64>; 6] = Default::default();
-    for _ in 0..rounds {
-        empty(&place)?;
-        let passed = pass(&place, &envelopes, COUNT)?;
-        let took = passed.took.as_secs_f64();
-        empty(&place)?;
-        let same = write(&place.join("file"), &payload, passed.bytes)?;
-        let text = write(&place.join("file"), &payload, text_bytes)?;
-        let spooled = passed.bytes as f64 / took;
-        let as_text = text_bytes as f64 / took;
-        for (list, value) in measured.iter_mut().zip([
-            spooled / MB,
-            as_text / MB,
-            same / MB,
-            text / MB,
-            spooled / same,
-            as_text / text,
-        ]) {
-            list.push(value);
+    let mut rows = Vec::new();
+    for (what, lag) in [("soon", SOON), ("late", COUNT)] {
+        let mut measured: [Vec<f64>; 5] = Default::default();
+        for _ in 0..rounds {
+            empty(&place)?;
+            let passed = pass(&place, &envelopes, COUNT, lag)?;
+            let took = passed.took.as_secs_f64();
+            empty(&place)?;
+            let disk = write(&place.join("file"), &payload, passed.bytes)?;
+            let spool = passed.bytes as f64 / took;
+            for (list, value) in measured.iter_mut().zip([
+                COUNT as f64 / took,
+                spool / MB,
+                disk / MB,
+                spool / disk,
+                text_bytes as f64 / took / disk,
+            ]) {
+                list.push(value);
+            }
         }
+        let [rate, bytes, disk, ratio, content] =
+            measured.map(|values| Spread::of(values).context("no round was measured"));
+        rows.extend([
+            Row::of_rounds(format!("append, read {what}, trim"), "1/s", rate?, None),
+            Row::of_rounds("bytes of its records", "MB/s", bytes?, None),
+            Row::of_rounds("disk, as many bytes in one file", "MB/s", disk?, None),
+            Row::of_rounds(
+                format!("bytes of records read {what}, of the disk"),
+                "",
+                ratio?,
+                (lag == SOON).then_some(Bar::AtLeast(0.5)),
+            ),
+            Row::of_rounds(
+                format!("bytes of the same envelopes as JSON, read {what}, of the disk"),
+                "",
+                content?,
+                None,
+            ),
+        ]);
     }
     empty(&place)?;
-    let spread = |values: &Vec<f64>| Spread::of(values.iter().copied()).context("no round");
-    let mut rows = vec![
-        Row::of_rounds(
-            "append, read, trim: bytes on disk",
-            "MB/s",
-            spread(&measured[0])?,
-            None,
-        ),
-        Row::of_rounds(
-            "the same as envelopes in JSON",
-            "MB/s",
-            spread(&measured[1])?,
-            None,
-        ),
-        Row::of_rounds(
-            "disk: as many bytes as on disk",
-            "MB/s",
-            spread(&measured[2])?,
-            None,
-        ),
-        Row::of_rounds(
-            "disk: the envelopes in JSON",
-            "MB/s",
-            spread(&measured[3])?,
-            None,
-        ),
-        Row::of_rounds(
-            "bytes on disk, of the disk",
-            "",
-            spread(&measured[4])?,
-            None,
-        ),
-        Row::of_rounds(
-            "envelopes, of writing them as JSON",
-            "",
-            spread(&measured[5])?,
-            Some(Bar::AtLeast(0.5)),
-        ),
-    ];
     rows.extend(first_out(rounds, probe, folder)?);
     Ok(Section {
         title: "The spool beside its disk, sync = interval".to_owned(),
@@ -140,18 +122,22 @@ fn first_out(rounds: usize, probe: &Path, folder: &Path) -> anyhow::Result<Vec<R
     let bytes: u64 = files
         .iter()
         .map(|path| Ok(fs::metadata(path)?.len()))
-        .sum::<std::io::Result<u64>>()?;
+        .sum::<io::Result<u64>>()?;
     anyhow::ensure!(bytes >= LARGE, "the spool has {bytes} bytes only");
     let broker = super::broker::Broker::start(folder)?;
-    let (mut warm, mut cold) = (Vec::new(), Vec::new());
-    for round in 0..2 * rounds.min(5) {
-        let is_cold = round % 2 == 1;
-        if is_cold {
-            evict(&files)?;
-        }
-        let topic = format!("first-{round}");
-        let took = backlog::first_arrival(probe, &backlog, &broker, &topic)?;
-        if is_cold { &mut cold } else { &mut warm }.push(took);
+    let (mut warm, mut cold, mut disk) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds.min(5) {
+        let first = |what| {
+            let topic = format!("first-{what}-{round}");
+            backlog::first_arrival(probe, &backlog, &broker, &topic)
+        };
+        evict(&files)?;
+        cold.push(first("cold")?);
+        evict(&files)?;
+        let begin = Instant::now();
+        read(&files)?;
+        disk.push(begin.elapsed().as_secs_f64());
+        warm.push(first("warm")?);
     }
     let spread = |values| Spread::of(values).context("no round was measured");
     let envelopes = backlog.count;
@@ -168,6 +154,7 @@ fn first_out(rounds: usize, probe: &Path, folder: &Path) -> anyhow::Result<Vec<R
             spread(cold)?,
             Some(Bar::AtMost(1.0)),
         ),
+        Row::of_rounds("disk, reading these files once", "s", spread(disk)?, None),
     ])
 }
 
@@ -177,6 +164,18 @@ fn segments(state: &Path) -> anyhow::Result<Vec<PathBuf>> {
         files.push(entry?.path());
     }
     Ok(files)
+}
+
+/// Reads them to their ends.
+fn read(files: &[PathBuf]) -> anyhow::Result<()> {
+    for path in files {
+        // One that was trimmed meanwhile needs no reading.
+        let Ok(mut file) = File::open(path) else {
+            continue;
+        };
+        io::copy(&mut file, &mut io::sink())?;
+    }
+    Ok(())
 }
 
 /// Has the kernel forget what it has of these files, as after a boot.

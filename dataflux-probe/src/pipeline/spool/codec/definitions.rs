@@ -4,7 +4,9 @@
 //! a limit.
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
+    ptr,
     sync::{LazyLock, PoisonError, RwLock},
 };
 
@@ -99,6 +101,14 @@ pub(super) fn find(
 
 /// Lets [`find`] give this one: series are the same only if their definitions are one and the same.
 pub(super) fn remember(def: &'static MetricDef) {
+    thread_local! {
+        /// Addresses of those that were remembered, so that nearly always nothing has to be locked or compared.
+        static REMEMBERED: RefCell<HashSet<usize>> = RefCell::default();
+    }
+    let address = ptr::from_ref(def).addr();
+    if !REMEMBERED.with_borrow_mut(|known| known.insert(address)) {
+        return;
+    }
     let find = |known: &Definitions| {
         known
             .find(def.name, def.kind, def.unit, def.labels)
