@@ -140,12 +140,15 @@ def row(parts):
         columns[f"{source['reader']}:lost"] = source["lost"]
         for metric in source["metrics"]:
             for series in metric["series"]:
-                columns.update(cells(metric, series))
+                values = cells(metric, series)
+                if not columns.keys().isdisjoint(values):
+                    values = cells(metric, series, ("id", "name"))  # another entity of that name
+                columns.update(values)
     return columns
 
 
-def cells(metric, series):
-    entity = {kind: series[kind].get("name", series[kind].get("id", "other"))
+def cells(metric, series, by=("name", "id")):
+    entity = {kind: next((series[kind][key] for key in by if key in series[kind]), "other")
               for kind in ("device", "interface") if kind in series}
     labels = ",".join(f"{key}={value}" for key, value in sorted({**entity, **series.get("labels", {})}.items()))
     name = metric["name"] + (f"{{{labels}}}" if labels else "")

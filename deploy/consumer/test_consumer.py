@@ -70,6 +70,17 @@ class Rows(unittest.TestCase):
         self.assertEqual(row[f"{name}:p50"], (consumer.lowest(108) + consumer.lowest(109) - 1) / 2)
         self.assertEqual(row[f"{name}:p99"], (consumer.lowest(109) + consumer.lowest(110) - 1) / 2)
 
+    def test_two_entities_of_one_name_have_columns_of_their_own(self):
+        example = golden("example")
+        counters = example["sources"][0]["metrics"][0]
+        replaced = copy.deepcopy(counters["series"][0])
+        replaced["device"]["id"] = "254:16"
+        replaced["value"] = 7
+        counters["series"].append(replaced)
+        row = consumer.row([example])
+        self.assertEqual(row["block_io.requests{device=vda,operation=read}"], 120)
+        self.assertEqual(row["block_io.requests{device=254:16,operation=read}"], 7)
+
     def test_every_bucket_holds_its_own_middle(self):
         for i in range(495):
             middle = (consumer.lowest(i) + consumer.lowest(i + 1) - 1) // 2
