@@ -19,6 +19,9 @@ use crate::{
     plugin::{Context, Plugin},
 };
 
+/// As long as the name of a folder may be, and what a segment's header has room for.
+const LONGEST_NAME: usize = 255;
+
 /// The keys of `[output.NAME]` itself; the sub-sections belong to its formatter and its logger.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,6 +153,10 @@ fn one(
     if name.is_empty() || !name.bytes().all(plain) {
         // The name is part of stream ids and of file names.
         return Err(section.error(None, "a name has ASCII letters, digits, `_` and `-` only"));
+    }
+    if name.len() > LONGEST_NAME {
+        let message = format!("a name has at most {LONGEST_NAME} characters");
+        return Err(section.error(None, message));
     }
     let mut own_sections = section.take_sections();
     let output: Output = section.parse()?;

@@ -98,3 +98,21 @@ fn what_could_not_be_meant_is_refused() {
     // Slower readers of an output with an envelope per reader are not merged.
     assert!(parse("envelope = 'per_reader'\nresolution = '20s'").is_ok());
 }
+
+#[test]
+fn a_name_that_no_folder_can_have_is_refused() {
+    for (length, good) in [(255, true), (256, false)] {
+        let name = "n".repeat(length);
+        let text =
+            format!("[metrics.cpu]\n[output.{name}]\nformatter = 'json'\nlogger = 'stdout'\n");
+        let config = Config::parse(Path::new("p.toml"), text, Registries::BUILT_IN);
+        assert_eq!(config.is_ok(), good);
+        if let Err(error) = config {
+            let error = error.to_string();
+            assert!(
+                error.ends_with(": a name has at most 255 characters"),
+                "{error}"
+            );
+        }
+    }
+}
