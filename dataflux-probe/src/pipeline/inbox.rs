@@ -22,7 +22,7 @@ use super::{
 use crate::model::{Cause, Numbered};
 
 /// The spool's thread takes in this many records at once, and has at most this many ready.
-pub(super) const BATCH: usize = 48;
+pub(super) const BATCH: usize = 32;
 
 /// A disk that has not answered for this long is as good as broken.
 const STUCK: Duration = Duration::from_secs(2);

@@ -39,7 +39,7 @@ const COUNT: u64 = 8_000;
 /// Different ones among them.
 const VARIANTS: usize = 128;
 /// The bench makes no more while so many are not delivered: half as many again as the logger has in flight.
-const AHEAD: usize = 256;
+const AHEAD: usize = 224;
 /// Measurements that do not count, before all others.
 const WARM_UP: usize = 5;
 /// How long one measurement may take.
