@@ -43,6 +43,14 @@ const LATE: Duration = Duration::from_millis(500);
 /// Longest wait for a delivery report with more than a few in flight.
 const LATEST: Duration = Duration::from_secs(10);
 
+/// A producer that has had no delivery report for this long, though a broker is connected, is replaced: librdkafka (2.12 to
+/// 2.14 at least) never sends to a partition again that it was once told to have no leader. Twice as long after each
+/// producer that had none at all.
+const STUCK: Duration = Duration::from_secs(20);
+
+/// Longest wait of that kind.
+const LONGEST_STUCK: Duration = Duration::from_secs(120);
+
 /// How often files with secrets are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -180,11 +188,17 @@ impl Shared {
 
     /// The thread.
     fn run(&self) {
+        let mut patience = STUCK;
         while self.wait_for_work() {
             match self.make() {
                 Ok(producer) => {
                     self.install(&producer);
-                    self.serve(&producer);
+                    self.serve(&producer, patience);
+                    patience = if producer.context().has_delivered() {
+                        STUCK
+                    } else {
+                        LONGEST_STUCK.min(2 * patience)
+                    };
                     self.lock().producer = None;
                     self.retire(producer);
                 }
@@ -251,11 +265,11 @@ impl Shared {
     }
 
     /// Polls until the producer is to end, for whatever reason.
-    fn serve(&self, producer: &Producer) {
+    fn serve(&self, producer: &Producer, patience: Duration) {
         let events = producer.context();
         let security = &self.settings.security;
         let (looks, mut looked) = (security.look(), Instant::now());
-        let mut changed = false;
+        let (mut changed, mut connected) = (false, None::<Instant>);
         let bell = Bell::new(producer).inspect_err(|error| {
             let output = &self.settings.output;
             tracing::warn!(
@@ -283,14 +297,26 @@ impl Shared {
                 changed = changed || security.look() != looks;
             }
             let refused = events.refused.load(Ordering::Relaxed);
+            connected = if self.is_connected() {
+                connected.or_else(|| Some(Instant::now()))
+            } else {
+                None
+            };
+            let connected_for = connected.map_or(Duration::ZERO, |since| since.elapsed());
             let over = events.fatal.load(Ordering::Relaxed)
                 || (idle && (failed || changed))
                 || (changed && refused)
-                || is_stalled(events);
+                || is_stalled(events)
+                || connected_for.min(events.silence().0) > patience;
             if over {
                 return;
             }
         }
+    }
+
+    /// Whether librdkafka's last statistics have a broker with a connection that works.
+    fn is_connected(&self) -> bool {
+        self.counters.brokers().iter().any(|broker| broker.up)
     }
 
     /// Gives what is in flight a last chance, unless there was no delivery report for as long already.

@@ -54,6 +54,8 @@ pub(super) struct Events {
     progress_ms: AtomicU64,
     /// How long the last one delivered took, ms.
     latency_ms: AtomicU64,
+    /// A payload was delivered.
+    delivered: AtomicBool,
     /// A payload failed, so nothing more is to be handed over to this producer.
     pub(super) failed: AtomicBool,
     /// A batch of several payloads was too large for the broker.
@@ -90,6 +92,7 @@ impl Events {
             began: Instant::now(),
             progress_ms: AtomicU64::new(0),
             latency_ms: AtomicU64::new(0),
+            delivered: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             too_large: AtomicBool::new(false),
             fatal: AtomicBool::new(false),
@@ -102,6 +105,11 @@ impl Events {
     /// Payloads without a delivery report.
     pub(super) fn in_flight(&self) -> usize {
         self.flight.load(Ordering::Acquire)
+    }
+
+    /// Whether anything was ever delivered.
+    pub(super) fn has_delivered(&self) -> bool {
+        self.delivered.load(Ordering::Relaxed)
     }
 
     /// A payload is about to be handed over.
@@ -136,6 +144,7 @@ impl Events {
             Ok(()) => {
                 let latency = handed.at.elapsed();
                 self.progress();
+                self.delivered.store(true, Ordering::Relaxed);
                 self.latency_ms
                     .store(milliseconds(latency), Ordering::Relaxed);
                 self.counters.acknowledge(latency);
