@@ -213,7 +213,14 @@ fn process_cells(row: &process::Row) -> Vec<String> {
         row.what.clone(),
         value,
         row.unit.to_owned(),
-        bar(row.bar, digits.min(1)),
+        bar(
+            row.bar,
+            if row.bar.is_some_and(|bar| bar.value() < 0.1) {
+                2
+            } else {
+                digits.min(1)
+            },
+        ),
         words(row.verdict),
     ]
 }
