@@ -5,6 +5,11 @@ use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 use super::{envelope::Shaped, queue::Queue};
 use crate::model::{Cause, Gap, Numbered, Part, Previous, Stream, WallTime};
 
+/// So many gaps, and so many streams before its own, are told by one record at most; the next ones tell the rest. A record that
+/// told more could be too large for its receiver, and so could all that come after it.
+const GAPS_AT_ONCE: usize = 32;
+const STREAMS_AT_ONCE: usize = 8;
+
 /// What each stream of all outputs came to, by `output` or `output/reader`.
 pub(super) type Ends = BTreeMap<String, End>;
 
@@ -164,16 +169,21 @@ impl Streams {
         };
         let (earlier, rest) = self.streams.split_at_mut(place);
         let own = &mut rest[0];
-        record.gaps = std::mem::take(&mut own.gaps);
+        let mut room = GAPS_AT_ONCE;
+        record.gaps = take(&mut own.gaps, &mut room);
         let mut first = !std::mem::replace(&mut own.introduced, true);
         let mut told = Vec::new();
         for stream in earlier.iter_mut().rev() {
-            if told.len() == Previous::LONGEST_CHAIN {
+            if told.len() == STREAMS_AT_ONCE {
                 break;
             }
-            if stream.name == own.name && (std::mem::take(&mut first) || !stream.gaps.is_empty()) {
-                told.push(stream.end(None));
-                stream.gaps.clear();
+            let untold = room > 0 && !stream.gaps.is_empty();
+            if stream.name == own.name && (std::mem::take(&mut first) || untold) {
+                let gaps = take(&mut stream.gaps, &mut room);
+                told.push(Previous {
+                    gaps,
+                    ..stream.end(None)
+                });
             }
         }
         let chain = told.into_iter().rev().reduce(|older, newer| Previous {
@@ -328,6 +338,13 @@ impl Numbering {
             previous: None,
         }
     }
+}
+
+/// The oldest gaps, for as many as there is room.
+fn take(gaps: &mut Vec<Gap>, room: &mut usize) -> Vec<Gap> {
+    let taken: Vec<_> = gaps.drain(..gaps.len().min(*room)).collect();
+    *room -= taken.len();
+    taken
 }
 
 /// Whether streams of this name are an output's.

@@ -126,3 +126,45 @@ async fn a_single_series_that_is_too_large_is_rejected() {
     assert_eq!(bench.inbox.counters.lost_rejected.get(), 1);
     bench.check();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_past_is_told_in_pieces_that_get_through() {
+    let end = |start: u64| {
+        let gaps = (0..10).map(|gap| {
+            format!(
+                r#"{{"first":{0},"last":{0},"cause":"stopped"}}"#,
+                2 * gap + 1
+            )
+        });
+        let gaps = gaps.collect::<Vec<_>>().join(",");
+        format!(r#""id":"out-{start:016x}","last":20,"stop_time":7,"gaps":[{gaps}]"#)
+    };
+    let earlier: Vec<String> = (0..69).map(|start| format!("{{{}}}", end(start))).collect();
+    let past = format!(
+        r#"{{"out":{{{},"earlier":[{}]}}}}"#,
+        end(69),
+        earlier.join(",")
+    );
+    let mut setup = Setup {
+        past: serde_json::from_str(&past).unwrap(),
+        ..Setup::default()
+    };
+    setup.limits.payload_bytes = 6_000;
+    let mut bench = Bench::new(setup, |_| Answer::OK);
+    for _ in 0..40 {
+        bench.tick_after(SECOND).await;
+    }
+    bench.close(SECOND).await;
+    bench.check();
+    let attempts = bench.wire.attempts.lock().unwrap();
+    let mut told = BTreeSet::new();
+    for (_, text) in attempts.iter() {
+        let mut before = &text["previous"];
+        while !before.is_null() {
+            let id = before["id"].as_str().unwrap().to_owned();
+            told.extend(numbers(&before["gaps"]).map(|number| (id.clone(), number)));
+            before = &before["previous"];
+        }
+    }
+    assert_eq!(told.len(), 70 * 10);
+}
