@@ -1,6 +1,9 @@
 //! How the probe ends: by one signal in order, by two at once.
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use dataflux_tests::{
     probe::{PATIENCE, Probe, until},
@@ -60,10 +63,39 @@ fn a_second_signal_ends_at_once() {
                 .contains("reading once more")
                 .then_some(())
         });
+        // At once it would be the same wish.
+        thread::sleep(Duration::from_millis(100));
         probe.signal(second);
         let ended = probe.wait();
         assert_eq!(ended.status.code(), Some(code), "{}", ended.diagnostics);
     }
+}
+
+/// Scenario: two SIGTERM at the same moment, as timeout(1) sends them to a process and to its group; the output's folder comes
+/// back meanwhile.
+/// Guarantees: they count as one: everything is delivered, and the probe ends with 0.
+#[test]
+fn two_signals_at_once_are_one() {
+    let mut probe = Probe::start(&config("1m"));
+    until("an outage", || {
+        probe.diagnostics().contains("cannot deliver").then_some(())
+    });
+    probe.signal(Signal::TERM);
+    probe.signal(Signal::TERM);
+    until("the drain", || {
+        probe
+            .diagnostics()
+            .contains("reading once more")
+            .then_some(())
+    });
+    std::fs::create_dir(probe.path("missing")).expect("the folder is writable");
+    let ended = probe.wait();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.diagnostics);
+    assert!(
+        !ended.diagnostics.contains("not delivered"),
+        "{}",
+        ended.diagnostics
+    );
 }
 
 /// Scenario: SIGTERM before the first tick of a long interval.

@@ -1,6 +1,12 @@
 //! Running with a configuration until a signal: everything is attached and opened before the async runtime starts.
 
-use std::{io, path::Path, pin::pin, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -19,6 +25,9 @@ use crate::{
         state::StateDir,
     },
 };
+
+/// Signals this close to the first are the same wish.
+const SAME: Duration = Duration::from_millis(50);
 
 /// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
 pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
@@ -135,7 +144,7 @@ async fn until_stopped(pipeline: Pipeline) -> anyhow::Result<u8> {
     drop(stop);
     tokio::select! {
         ended = running => ended.map(|()| 0),
-        second = signals.next() => {
+        second = signals.another() => {
             tracing::warn!("{}: ending at once", second.name);
             Ok(128 + second.number)
         }
@@ -160,6 +169,17 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
+    }
+
+    /// Another one than the first. What sends a signal to the process and to its group, as timeout(1) does, means one.
+    async fn another(&mut self) -> Ending {
+        let first = Instant::now();
+        loop {
+            let ending = self.next().await;
+            if first.elapsed() > SAME {
+                return ending;
+            }
+        }
     }
 
     async fn next(&mut self) -> Ending {

@@ -178,7 +178,10 @@ impl Streams {
                 break;
             }
             let untold = room > 0 && !stream.gaps.is_empty();
-            if stream.name == own.name && (std::mem::take(&mut first) || untold) {
+            let follows = stream.name == own.name;
+            // It will have no successor: the output had an envelope per reader then and has not now, or the other way round.
+            let orphan = !follows && (own.reader.is_none() || stream.name == self.output);
+            if follows && std::mem::take(&mut first) || (follows || orphan) && untold {
                 let gaps = take(&mut stream.gaps, &mut room);
                 told.push(Previous {
                     gaps,

@@ -168,3 +168,32 @@ async fn a_long_past_is_told_in_pieces_that_get_through() {
     }
     assert_eq!(told.len(), 70 * 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn losses_are_told_by_the_other_kind_of_stream_when_there_is_no_successor() {
+    for (per_reader, before) in [(false, "out/alpha"), (true, "out")] {
+        let past = format!(
+            r#"{{"{before}":{{"id":"{before}-1","last":9,"stop_time":7,"gaps":[{{"first":3,"last":9,"cause":"stopped"}}]}}}}"#
+        );
+        let setup = Setup {
+            per_reader,
+            past: serde_json::from_str(&past).unwrap(),
+            ..Setup::default()
+        };
+        let mut bench = Bench::new(setup, |_| Answer::OK);
+        for _ in 0..3 {
+            bench.tick_after(SECOND).await;
+        }
+        bench.close(SECOND).await;
+        bench.check();
+        let attempts = bench.wire.attempts.lock().unwrap();
+        let told: Vec<&Json> = attempts
+            .iter()
+            .map(|(_, text)| &text["previous"])
+            .filter(|previous| !previous.is_null())
+            .collect();
+        assert_eq!(told.len(), 1, "once: {told:?}");
+        assert_eq!(told[0]["id"], format!("{before}-1"));
+        assert!(numbers(&told[0]["gaps"]).eq(3..=9));
+    }
+}
