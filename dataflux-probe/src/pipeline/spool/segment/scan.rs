@@ -17,7 +17,7 @@ const STEP: usize = 256;
 /// How many bytes are read at once otherwise.
 const CHUNK: usize = 64 << 10;
 /// Reading such a body costs less than another system call.
-const SHORT: u32 = 2_048;
+const SHORT: u32 = 4_096;
 
 impl Segment {
     /// Gives the place and the head of every record, in the order of the file. A body may be damaged all the same.
