@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     command::{self, say},
-    debug_info, rustc_wrapper,
+    debug_info, object_check, rustc_wrapper,
     setup::{self, KernelTools},
     toolchain::TARGET,
     workspace,
@@ -116,6 +116,7 @@ fn compile(tools: &KernelTools, root: &Path) -> anyhow::Result<Vec<Object>> {
             let bytes =
                 fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
             let bytes = debug_info::strip(&bytes).with_context(|| path.display().to_string())?;
+            object_check::check(&bytes).with_context(|| path.display().to_string())?;
             Ok(Object { name, bytes })
         })
         .collect()

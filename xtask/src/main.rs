@@ -8,6 +8,7 @@ mod debug_info;
 mod docs;
 mod fuzz;
 mod kafka;
+mod object_check;
 mod probe_binary;
 mod run;
 mod rustc_wrapper;
