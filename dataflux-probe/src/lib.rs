@@ -6,6 +6,7 @@ pub mod metadata;
 pub mod pipeline;
 pub mod formatters;
 pub mod loggers;
+pub mod health;
 pub mod kernel;
 mod host_file;
 pub mod histogram;

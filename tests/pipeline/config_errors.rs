@@ -20,7 +20,7 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     (
         "[metric.cpu]",
         1,
-        "metric: unknown section; known: probe, metadata, metrics, output",
+        "metric: unknown section; known: probe, health, metadata, metrics, output",
     ),
     (
         "[metrics.cpu]\nintervall = '1s'",
@@ -51,6 +51,36 @@ const MISTAKES: &[(&str, usize, &str)] = &[
         "[probe]\nstatedir = '/x'",
         2,
         "probe.statedir: unknown key; known: interval, state_dir, drain, proc, sys, root",
+    ),
+    (
+        "[health]\nport = 1",
+        2,
+        "health.port: unknown key; known: enabled, listen, file",
+    ),
+    (
+        "[health]",
+        1,
+        "health: names no one to tell: set listen = \"127.0.0.1:8081\", a file, or both",
+    ),
+    (
+        "[health]\nlisten = 'localhost:8081'",
+        2,
+        "health.listen: `localhost:8081` is not an address with a port, like \"127.0.0.1:8081\" or \"[::1]:8081\"",
+    ),
+    (
+        "[health]\nlisten = '127.0.0.1:0'",
+        2,
+        "health.listen: `127.0.0.1:0` has no port that one could ask on",
+    ),
+    (
+        "[health]\nfile = 'health'",
+        2,
+        "health.file: is not the absolute path of a file",
+    ),
+    (
+        "[health]\nfile = '/tmp/both'\n[output.b]\nformatter = 'json'\nlogger = 'file'\nfile = { path = '/tmp/both' }",
+        3,
+        "output.b: /tmp/both belongs to health already",
     ),
     (
         "[output.b]\nformatter = 'jsn'\nlogger = 'stdout'",

@@ -3,6 +3,7 @@
 mod commands;
 mod config_errors;
 mod grid;
+mod health;
 mod kills;
 mod outputs;
 mod registry;

@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod health;
 mod list;
 mod metrics;
 mod once;
@@ -53,6 +54,8 @@ enum Command {
     Metrics,
     /// What works on this machine, and the way out where it does not.
     Doctor,
+    /// Whether a running probe works, by its health file; the exit code says so.
+    Health(health::Arguments),
     /// What waits on disk for delivery, and what outputs rejected; beside a running probe, too.
     Spool(spool::Arguments),
 }
@@ -68,6 +71,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         (Some(Command::List), _) => list::run(out)?,
         (Some(Command::Metrics), _) => metrics::run(out)?,
         (Some(Command::Doctor), _) => doctor::run(out)?,
+        (Some(Command::Health(arguments)), _) => return health::run(&arguments, out),
         (Some(Command::Spool(arguments)), _) => return spool::run(&arguments, out),
         (None, Some(config)) => return run::run(&config),
         (None, None) => unreachable!("clap asks for one of them"),

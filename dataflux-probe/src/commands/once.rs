@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::start;
 use crate::{
     config::{self, Config, Registries},
+    health::Pulse,
     metadata::names::Names,
     pipeline::Pipeline,
 };
@@ -61,6 +62,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         names: Names::new(config.context.roots.sys),
         counters: config.context.counters,
         state_dir: None,
+        pulse: Pulse::default(),
         drain_limit: Duration::ZERO,
     };
     let numbered = pipeline.once(arguments.window)?;

@@ -13,11 +13,13 @@ use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
+    time::timeout,
 };
 
 use super::start;
 use crate::{
     config::{Config, Registries},
+    health::{Monitor, Pulse},
     metadata::{host, names::Names},
     pipeline::{
         Output, Pipeline,
@@ -28,6 +30,9 @@ use crate::{
 
 /// Signals this close to the first are the same wish.
 const SAME: Duration = Duration::from_millis(50);
+
+/// How long the end of the pipeline may take to be told.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
 pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
@@ -43,6 +48,8 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let mut outputs = config.outputs;
     start::attach(&mut readers, &config.context);
     open(&mut outputs);
+    let pulse = Pulse::default();
+    let monitor = Monitor::open(config.health, pulse.watch());
     give_back_memory();
     let pipeline = Pipeline {
         readers,
@@ -52,13 +59,20 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
         names: Names::new(config.context.roots.sys),
         counters: config.context.counters,
         state_dir,
+        pulse,
         drain_limit: config.drain,
     };
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the async runtime")?;
-    let ended = runtime.block_on(until_stopped(pipeline));
+    let ended = runtime.block_on(async {
+        let telling = tokio::spawn(monitor.run());
+        let ended = until_stopped(pipeline).await;
+        // The last of it is that the probe is gone; whoever hears it late must not keep the process.
+        drop(timeout(LAST_WORD, telling).await);
+        ended
+    });
     // A reader that hangs must not keep the process.
     runtime.shutdown_background();
     ended

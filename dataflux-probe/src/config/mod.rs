@@ -2,6 +2,7 @@
 
 pub mod section;
 pub mod values;
+mod health;
 mod known;
 mod outputs;
 mod problem;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 use crate::{
     formatters::{self, Formatter},
+    health::Settings,
     loggers::{self, Logger},
     metadata::{self, MetadataReader},
     metrics::{self, MetricReader},
@@ -64,6 +66,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// How long outputs may go on delivering after the last read.
     pub drain: Duration,
+    /// Who is told whether the probe works.
+    pub health: Settings,
     /// What all plugins were built with.
     pub context: Context,
     /// Metadata readers.
@@ -128,7 +132,7 @@ impl Config {
 /// Who stops a service waits less than that.
 const LONGEST_DRAIN: Duration = Duration::from_hours(1);
 
-const SECTIONS: [&str; 4] = ["probe", "metadata", "metrics", "output"];
+const SECTIONS: [&str; 5] = ["probe", "health", "metadata", "metrics", "output"];
 
 /// What is wrong is noted; the result only counts if nothing is.
 fn build(
@@ -137,13 +141,20 @@ fn build(
     registries: Registries,
     problems: &mut Problems,
 ) -> Config {
-    let [probe, metadata, metrics, output] = SECTIONS.map(|name| {
-        let section = problems.note(root.take_section(name)).flatten();
-        section.unwrap_or_else(|| root.empty(name))
-    });
+    let sections = SECTIONS.map(|name| problems.note(root.take_section(name)).flatten());
+    let [probe, health, metadata, metrics, output] = sections;
+    let [probe, metadata, metrics, output] = [
+        (probe, "probe"),
+        (metadata, "metadata"),
+        (metrics, "metrics"),
+        (output, "output"),
+    ]
+    .map(|(section, name)| section.unwrap_or_else(|| root.empty(name)));
     let known = SECTIONS.join(", ");
     root.refuse_rest(&format!("unknown section; known: {known}"), problems);
     let probe = parse_probe(&probe, problems);
+    let health = health.and_then(|section| problems.note(health::settings(&section)));
+    let health = health.unwrap_or_default();
     let context = Context {
         roots: Roots {
             proc: probe.proc,
@@ -170,6 +181,7 @@ fn build(
         readers: &readers,
         interval,
         has_state_dir: probe.state_dir.is_some(),
+        health: &health,
     };
     let outputs = outputs::outputs(output, choice, &context, problems);
     if readers.is_empty() && problems.len() == 0 {
@@ -180,6 +192,7 @@ fn build(
         interval,
         state_dir: probe.state_dir,
         drain: probe.drain.0,
+        health,
         context,
         metadata,
         readers,

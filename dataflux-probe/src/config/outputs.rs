@@ -14,6 +14,7 @@ use super::{
     values::{Bytes, Time},
 };
 use crate::{
+    health::Settings,
     loggers::Logger,
     pipeline::{self, SpoolSync, WhenFull, shape::Entities},
     plugin::{Context, Plugin},
@@ -106,6 +107,8 @@ pub(super) struct Choice<'a> {
     pub(super) interval: Duration,
     /// Whether there is a place for spools.
     pub(super) has_state_dir: bool,
+    /// What else claims a path or a port.
+    pub(super) health: &'a Settings,
 }
 
 /// Builds the outputs of `[output]`. At least one must run, and no two may write to one place.
@@ -118,7 +121,12 @@ pub(super) fn outputs(
     let already = problems.len();
     let sections = group.take_sections();
     group.refuse_rest("must be a section", problems);
-    let mut claimed: Vec<(String, String)> = Vec::new();
+    let health = choice
+        .health
+        .file
+        .iter()
+        .map(|path| path.display().to_string());
+    let mut claimed: Vec<_> = health.map(|claim| (claim, "health".to_owned())).collect();
     let mut outputs = Vec::new();
     for (name, section) in sections {
         let output = one(&name, section.clone(), choice, context, problems);
@@ -128,10 +136,14 @@ pub(super) fn outputs(
         let claims = output.logger.claims();
         // One is enough: who shares a file shares its rolled ones, too.
         if let Some((claim, other)) = claimed.iter().find(|(claim, _)| claims.contains(claim)) {
-            let message = format!("{claim} belongs to output.{other} already");
+            let message = format!("{claim} belongs to {other} already");
             problems.push(section.error(None, message));
         }
-        claimed.extend(claims.into_iter().map(|claim| (claim, name.clone())));
+        claimed.extend(
+            claims
+                .into_iter()
+                .map(|claim| (claim, format!("output.{name}"))),
+        );
         outputs.push(output);
     }
     if outputs.is_empty() && problems.len() == already {

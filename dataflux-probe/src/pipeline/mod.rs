@@ -30,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     formatters::Formatter,
+    health::Pulse,
     loggers::Logger,
     metadata::{MetadataReader, names::Names},
     metrics::MetricReader,
@@ -56,6 +57,8 @@ pub struct Pipeline {
     pub state_dir: Option<Arc<state::StateDir>>,
     /// Where the host is among all hosts: what an output's sends wait after a tick is this part of its spread, of 2^32.
     pub place: u32,
+    /// Where the pipeline says that it moves.
+    pub pulse: Pulse,
     /// How long outputs may go on delivering after the last read.
     pub drain_limit: Duration,
 }

@@ -30,7 +30,10 @@ use super::{
     streams::Streams,
     sweep::Sweeper,
 };
-use crate::model::{Numbered, Part, Stream};
+use crate::{
+    health::{Pulse, Stage},
+    model::{Numbered, Part, Stream},
+};
 
 /// An envelope waits for its readers at most this long.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -70,7 +73,9 @@ impl Pipeline {
             begun: false,
             counters: self.counters,
         };
-        ticker.run(&outputs, stop).await;
+        ticker.run(&outputs, &self.pulse, stop).await;
+        self.pulse
+            .beat(Stage::Draining, self.drain_limit + 2 * LAST_WRITE);
         outputs.stop(self.drain_limit).await;
         Ok(())
     }
@@ -128,9 +133,10 @@ struct Ticker {
 }
 
 impl Ticker {
-    async fn run(mut self, outputs: &Outputs, stop: impl Future<Output = ()>) {
+    async fn run(mut self, outputs: &Outputs, pulse: &Pulse, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let now = (self.clock)();
+        pulse.beat(Stage::Starting, self.until_next());
         self.sweeper.start(self.readers.metadata_jobs(now));
         loop {
             tokio::select! {
@@ -139,20 +145,33 @@ impl Ticker {
                     let now = (self.clock)();
                     let due = self.schedule.fire(now);
                     self.counters.missed_ticks.add(due.missed);
+                    let stage = if self.begun { Stage::Measuring } else { Stage::Baseline };
                     self.tick(now, &due.readers, outputs).await;
+                    // A tick that nobody is due at moves nothing.
+                    if !due.readers.is_empty() {
+                        pulse.beat(stage, self.until_next());
+                    }
                 }
             }
         }
+        pulse.beat(Stage::Draining, LONGEST_WAIT);
         if self.begun {
             let all = self.readers.all();
             self.tick((self.clock)(), &all, outputs).await;
         }
     }
 
+    /// How long it is to the next tick. Without readers there is none.
+    fn until_next(&self) -> Duration {
+        let now = (self.clock)().monotonic;
+        let next = self.schedule.next();
+        next.map_or(Duration::MAX, |deadline| deadline.saturating_sub(now))
+    }
+
     async fn next_tick(&self) {
-        match self.schedule.next() {
-            Some(deadline) => sleep(deadline.saturating_sub((self.clock)().monotonic)).await,
-            None => pending().await,
+        match self.until_next() {
+            Duration::MAX => pending().await,
+            wait => sleep(wait).await,
         }
     }
 

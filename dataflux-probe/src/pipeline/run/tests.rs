@@ -22,6 +22,7 @@ use crate::{
     model::{Envelope, Health, Metadata, MetricDef, Snapshot, Source, Status, Value, WallTime},
 };
 
+mod health;
 mod outage;
 mod outputs;
 mod readers;
@@ -93,6 +94,7 @@ impl Bench {
                 counters: Arc::default(),
                 state_dir: None,
                 place: 0,
+                pulse: Pulse::default(),
                 drain_limit: SECOND,
             },
             capture,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use dataflux_probe::{
     config::{Config, Registries},
+    health::Pulse,
     kernel::Kernel,
     metadata::names::Names,
     model::{EntityKey, EntityKind, Envelope, Metric, Value},
@@ -43,6 +44,7 @@ pub(super) fn read(window: Duration) -> anyhow::Result<Envelope> {
         counters: config.context.counters,
         state_dir: None,
         place: 0,
+        pulse: Pulse::default(),
         drain_limit: Duration::ZERO,
     };
     Ok(Arc::unwrap_or_clone(pipeline.once(window)?.envelope))

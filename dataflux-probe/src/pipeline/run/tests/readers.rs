@@ -240,6 +240,7 @@ fn once_measures_one_window() {
         names: Names::new("/nowhere".into()),
         counters: Arc::default(),
         state_dir: None,
+        pulse: Pulse::default(),
         drain_limit: Duration::ZERO,
     };
     let record = pipeline.once(20 * MS).unwrap();
