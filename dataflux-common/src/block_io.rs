@@ -37,11 +37,15 @@ kernel_fields! {
     /// enumerator in 6.12 (include/linux/blk-mq.h, before 5.18 include/linux/blkdev.h).
     FLUSH_SEQUENCE_BIT = Lookup::Enumerator { of: "rqf_flags", named: "__RQF_FLUSH_SEQ" }, or Lookup::Otherwise(4);
     /// The request among the arguments of its completion.
-    COMPLETE_REQUEST = argument("block_rq_complete", "struct request *");
-    /// Argument with a block status; older kernels pass a negative error number (`int`) instead.
-    COMPLETE_STATUS = argument("block_rq_complete", "blk_status_t");
+    COMPLETE_REQUEST = argument("block_rq_complete", "struct request *", &[0]);
+    /// Argument with a block status (5.16).
+    COMPLETE_STATUS = argument("block_rq_complete", "blk_status_t", &[1]);
+    /// Argument with a negative error number instead.
+    COMPLETE_ERROR = argument("block_rq_complete", "int", &[1]);
+    /// Bytes that complete.
+    COMPLETE_BYTES = argument("block_rq_complete", "unsigned int", &[2]);
     /// The request among the arguments of its issue: behind the queue before 5.11.
-    ISSUE_REQUEST = argument("block_rq_issue", "struct request *");
+    ISSUE_REQUEST = argument("block_rq_issue", "struct request *", &[0, 1]);
 }
 
 /// Reads.

@@ -31,13 +31,16 @@ pub enum Lookup {
         /// Size of the last member in bytes.
         size: u32,
     },
-    /// Position among a tracepoint's arguments (the first is 0) of the first one with this type, written as in C
-    /// without `const`: `struct request *`, `blk_status_t`, `enum skb_drop_reason`, `unsigned int`.
+    /// Position among a tracepoint's arguments (the first is 0) of one with this type, written as in C without `const`:
+    /// `struct request *`, `blk_status_t`, `enum skb_drop_reason`, `unsigned int`. Where the type is only elsewhere, the
+    /// signature is one that programs do not know, and the fact cannot be used.
     Argument {
         /// The tracepoint's name.
         of: &'static str,
         /// The argument's type.
         is: &'static str,
+        /// The positions that programs can take it from.
+        at: &'static [u32],
     },
     /// The value of an enumerator, an unsigned number of 32 bits.
     Enumerator {
@@ -80,8 +83,8 @@ pub const fn member(of: &'static str, path: &'static [&'static str], size: u32) 
 
 /// Shorthand for [`Lookup::Argument`].
 #[must_use]
-pub const fn argument(of: &'static str, is: &'static str) -> Lookup {
-    Lookup::Argument { of, is }
+pub const fn argument(of: &'static str, is: &'static str, at: &'static [u32]) -> Lookup {
+    Lookup::Argument { of, is, at }
 }
 
 impl fmt::Display for KernelField {
@@ -95,7 +98,7 @@ impl fmt::Display for KernelField {
                     write!(out, "{of}")?;
                     path.iter().try_for_each(|name| write!(out, ".{name}"))?;
                 }
-                Lookup::Argument { of, is } => write!(out, "`{is}` argument of {of}")?,
+                Lookup::Argument { of, is, .. } => write!(out, "`{is}` argument of {of}")?,
                 Lookup::Enumerator { of, named } => write!(out, "{named} in enum {of}")?,
                 Lookup::Otherwise(value) => write!(out, "{value}")?,
             }
@@ -116,7 +119,7 @@ mod tests {
     kernel_fields! {
         STATE = member("task", &["__state"], 4), or member("task", &["state"], 8);
         INODE = member("net", &["ns", "inum"], 4);
-        REASON = argument("kfree_skb", "enum skb_drop_reason");
+        REASON = argument("kfree_skb", "enum skb_drop_reason", &[2]);
         FLUSH = Lookup::Enumerator { of: "flags", named: "FLUSH" }, or Lookup::Otherwise(4);
     }
 

@@ -27,7 +27,15 @@ kernel_fields! {
     /// Inode number of a network namespace.
     NAMESPACE_INODE = member("net", &["ns", "inum"], 4);
     /// Argument that says why a packet is dropped (5.17).
-    DROP_REASON = argument("kfree_skb", "enum skb_drop_reason");
+    DROP_REASON = argument("kfree_skb", "enum skb_drop_reason", &[2]);
+    /// The packet that is received.
+    RECEIVED_PACKET = argument("netif_receive_skb", "struct sk_buff *", &[0]);
+    /// What the driver said of a packet; 0 = it took it over.
+    SENT_RESULT = argument("net_dev_xmit", "int", &[1]);
+    /// The interface that a packet is sent on.
+    SENT_DEVICE = argument("net_dev_xmit", "struct net_device *", &[2]);
+    /// Bytes of a packet that is sent.
+    SENT_LENGTH = argument("net_dev_xmit", "unsigned int", &[3]);
 }
 
 /// Packets handed to the protocols.
@@ -57,6 +65,8 @@ shared! {
 
     /// What one CPU counts.
     pub struct Cpu {
+        /// Events on CPUs that have no place in the map, of all of them in the first place: added atomically.
+        pub outside: u64,
         /// Dropped packets by reason.
         pub drops: [u64; DROP_REASONS],
         /// By index modulo their number; the last one is that of the others.

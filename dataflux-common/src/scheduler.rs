@@ -15,9 +15,23 @@ kernel_fields! {
     /// Why a task is off the CPU; 0 = it still wants to run. A `long` before 5.14: its low half has all the bits that count.
     TASK_STATE = member("task_struct", &["__state"], 4), or member("task_struct", &["state"], 8);
     /// Argument that carries the previous task's state, on kernels where the task's own field may change under the tracepoint.
-    SWITCH_STATE = argument("sched_switch", "unsigned int");
+    SWITCH_STATE = argument("sched_switch", "unsigned int", &[3]);
+    /// Argument that says whether the previous task was preempted.
+    SWITCH_PREEMPT = argument("sched_switch", "bool", &[0]), or argument("sched_switch", "_Bool", &[0]);
+    /// The previous task.
+    SWITCH_PREVIOUS = argument("sched_switch", "struct task_struct *", &[1]);
+    /// The next task.
+    SWITCH_NEXT = argument("sched_switch", "struct task_struct *", &[2]);
+    /// The task that is woken.
+    WAKEUP_TASK = argument("sched_wakeup", "struct task_struct *", &[0]);
+    /// The task that is woken for the first time.
+    WAKEUP_NEW_TASK = argument("sched_wakeup_new", "struct task_struct *", &[0]);
+    /// The task that is made, behind the one that makes it.
+    FORK_CHILD = argument("sched_process_fork", "struct task_struct *", &[1]);
+    /// The task that ends.
+    EXIT_TASK = argument("sched_process_exit", "struct task_struct *", &[0]);
     /// Argument that says whether the last task of a process exits (6.16).
-    EXIT_GROUP_DEAD = argument("sched_process_exit", "bool");
+    EXIT_GROUP_DEAD = argument("sched_process_exit", "bool", &[1]), or argument("sched_process_exit", "_Bool", &[1]);
 }
 
 /// Voluntary switches: the task blocked.
@@ -57,8 +71,10 @@ shared! {
         pub exits: [u64; 2],
         /// Stamps later than the event that ends their interval: the interval is not recorded.
         pub disordered: u64,
-        /// Live stamps overwritten by another task that shares their place: an interval of each is not recorded.
+        /// Live stamps overwritten by another task that shares their place: the interval of each is not recorded.
         pub lost: u64,
+        /// Events on CPUs that have no place in the map, of all of them in the first place: added atomically.
+        pub outside: u64,
         /// From runnable to running, ns.
         pub run_queue_latency: Histogram,
         /// From switched in to switched out, ns.

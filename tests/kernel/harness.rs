@@ -7,8 +7,8 @@ use std::{
 
 use dataflux_probe::{
     config::section::File,
-    kernel::{Kernel, objects},
-    metrics::{MetricReader, REGISTRY},
+    kernel::{Kernel, ProgramOutcome, objects},
+    metrics::{AttachError, MetricReader, REGISTRY},
     model::{Entity, Series, Snapshot, Total},
     pipeline::counters::Counters,
     plugin::{Context, Roots},
@@ -43,19 +43,11 @@ pub(crate) struct Attached(Box<dyn MetricReader>);
 impl Attached {
     /// Builds a reader from its section's text and attaches it. All of its programs must work.
     pub(crate) fn new(reader: &str, section: &str) -> Self {
-        let plugin = REGISTRY
-            .iter()
-            .find(|plugin| plugin.name == reader)
-            .expect("a registered reader");
-        let context = context();
-        let file = File::new(Path::new("test.toml"), section.to_owned());
-        let section = file.parse().expect("the section is TOML");
-        let mut built = (plugin.build)(&section, &context).expect("the section is valid");
-        let kernel = Kernel::new(context.roots.clone(), Arc::clone(&context.counters));
-        if let Err(error) = built.attach(&kernel) {
-            panic!("attaching {reader}: {error}; {:#?}", kernel.outcomes());
-        }
-        for program in kernel.outcomes() {
+        let (built, outcomes) = match Self::on(Roots::default(), reader, section) {
+            Ok(attached) => attached,
+            Err((error, outcomes)) => panic!("attaching {reader}: {error}; {outcomes:#?}"),
+        };
+        for program in outcomes {
             assert_eq!(
                 program.outcome.health().to_string(),
                 "ok",
@@ -63,27 +55,54 @@ impl Attached {
                 program.program
             );
         }
-        Self(built)
+        built
+    }
+
+    /// As [`Attached::new`], with a host of the test's own, and with programs that may not work.
+    pub(crate) fn on(
+        roots: Roots,
+        reader: &str,
+        section: &str,
+    ) -> Result<(Self, Vec<ProgramOutcome>), (AttachError, Vec<ProgramOutcome>)> {
+        let plugin = REGISTRY
+            .iter()
+            .find(|plugin| plugin.name == reader)
+            .expect("a registered reader");
+        let context = context(roots);
+        let file = File::new(Path::new("test.toml"), section.to_owned());
+        let section = file.parse().expect("the section is TOML");
+        let mut built = (plugin.build)(&section, &context).expect("the section is valid");
+        let kernel = Kernel::new(context.roots.clone(), Arc::clone(&context.counters));
+        match built.attach(&kernel) {
+            Ok(()) => Ok((Self(built), kernel.outcomes())),
+            Err(error) => Err((error, kernel.outcomes())),
+        }
     }
 
     /// Reads everything.
     pub(crate) fn read(&mut self) -> Totals {
+        let totals = self.read_in_part();
+        assert!(
+            totals.0.unsupported.is_empty(),
+            "unsupported: {:?}",
+            totals.0.unsupported
+        );
+        totals
+    }
+
+    /// Reads what this kernel gives, which may not be everything.
+    pub(crate) fn read_in_part(&mut self) -> Totals {
         let mut snapshot = Snapshot::default();
         self.0.read(&mut snapshot).expect("the reader reads");
         assert_eq!(snapshot.health.to_string(), "ok");
-        assert!(
-            snapshot.unsupported.is_empty(),
-            "unsupported: {:?}",
-            snapshot.unsupported
-        );
         Totals(snapshot)
     }
 }
 
 /// What plugins of a test are built with.
-fn context() -> Context {
+fn context(roots: Roots) -> Context {
     Context {
-        roots: Roots::default(),
+        roots,
         counters: Arc::new(Counters::default()),
         output: String::new(),
         per_reader: false,
@@ -101,6 +120,19 @@ impl Totals {
     /// Events that the kernel side could not record.
     pub(crate) fn lost(&self) -> u64 {
         self.0.lost
+    }
+
+    /// The metrics that this kernel does not give, sorted.
+    pub(crate) fn unsupported(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self
+            .0
+            .unsupported
+            .iter()
+            .map(|metric| metric.name)
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Sum of the counters of a metric, of this entity if one is named, whose first labels are these.
@@ -128,6 +160,16 @@ impl Totals {
         self.matching(metric, entity, labels)
             .map(value)
             .fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    /// What a counter or histogram has counted, of all entities and labels.
+    pub(crate) fn counter_or_histogram(&self, metric: &str) -> u64 {
+        let value = |series: &Series| match &series.value {
+            Total::Counter(value) => *value,
+            Total::Histogram(buckets) => buckets.count(),
+            other => panic!("{metric} does not count: {other:?}"),
+        };
+        self.matching(metric, None, &[]).map(value).sum()
     }
 
     fn matching<'a>(

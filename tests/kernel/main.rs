@@ -9,6 +9,7 @@ mod diagnostics;
 mod harness;
 mod hidden;
 mod interfaces;
+mod lacking;
 mod loop_device;
 mod network;
 mod scheduler;

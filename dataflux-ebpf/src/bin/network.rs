@@ -27,7 +27,7 @@ use dataflux_common::{
     limits::{INTERFACES, OTHER_INTERFACE},
     network::*,
 };
-use dataflux_ebpf::{add, constant, count, count_shared, field, has, load};
+use dataflux_ebpf::{add, add_shared, constant, count, count_shared, field, has, load};
 
 /// The kernel's facts; see `dataflux_common::network`.
 #[unsafe(no_mangle)]
@@ -46,10 +46,18 @@ const ARPHRD_LOOPBACK: u16 = 772;
 /// Bytes of an Ethernet header, which loopback packets carry on the way out though the interface does not count it.
 const ETHERNET_HEADER: u64 = 14;
 
+/// This CPU's counters. Without a place in the map the event counts as lost.
 #[inline(always)]
 fn this_cpu() -> Option<*mut Cpu> {
     // SAFETY: the helper has no preconditions.
-    CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+    let cpu = CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() });
+    if cpu.is_none()
+        && let Some(first) = CPUS.get_ptr_mut(0)
+    {
+        // SAFETY: the pointer comes from a map look-up.
+        unsafe { add_shared(addr_of_mut!((*first).outside), 1) };
+    }
+    cpu
 }
 
 /// The interface's index if it is reported by itself, 0 otherwise.

@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use dataflux_common::{limits, scheduler::*};
-use dataflux_ebpf::{add, field, has, load, record};
+use dataflux_ebpf::{add, add_shared, field, has, load, record};
 
 /// The kernel's facts; see `dataflux_common::scheduler`.
 #[unsafe(no_mangle)]
@@ -38,11 +38,18 @@ static TASKS: Array<Task> = Array::with_max_entries(limits::TASKS as u32, 0);
 /// The state of a task that runs for the last time (include/linux/sched.h).
 const TASK_DEAD: u32 = 0x80;
 
-/// This CPU's counters.
+/// This CPU's counters. Without a place in the map the event counts as lost.
 #[inline(always)]
 fn this_cpu() -> Option<*mut Cpu> {
     // SAFETY: the helper has no preconditions.
-    CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() })
+    let cpu = CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() });
+    if cpu.is_none()
+        && let Some(first) = CPUS.get_ptr_mut(0)
+    {
+        // SAFETY: the pointer comes from a map look-up.
+        unsafe { add_shared(addr_of_mut!((*first).outside), 1) };
+    }
+    cpu
 }
 
 /// The place of a thread id, whoever has it now.
@@ -63,7 +70,7 @@ unsafe fn pid_of(task: *const u8) -> u32 {
     unsafe { load(task, field(&FIELDS, TASK_PID)) }
 }
 
-/// Makes the place belong to `pid`, counting the stamps of another task that are lost by it.
+/// Makes the place belong to `pid`, counting the stamps of another task that are lost by it. One that runs has none.
 ///
 /// # Safety
 /// Both pointers come from map look-ups.
@@ -73,7 +80,8 @@ unsafe fn claim(task: *mut Task, cpu: *mut Cpu, pid: u32) {
     unsafe {
         if (*task).pid != pid {
             if (*task).pid != 0 {
-                add(addr_of_mut!((*cpu).lost), 1);
+                let live = u64::from((*task).queued_at != 0) + u64::from((*task).off_at != 0);
+                add(addr_of_mut!((*cpu).lost), live);
             }
             (*task).pid = pid;
             (*task).queued_at = 0;
@@ -250,7 +258,10 @@ pub fn sched_process_exit(context: BtfTracePointContext) -> i32 {
             add(addr_of_mut!((*cpu).exits[kind & 1]), 1);
         }
     } else {
-        warn!(&context, "CPU outside of the map of CPUs");
+        warn!(
+            &context,
+            "scheduler: a CPU has no place in the map of CPUs: its events are lost"
+        );
     }
     0
 }

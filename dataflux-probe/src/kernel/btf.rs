@@ -49,7 +49,7 @@ impl Btf {
         for lookup in field.alternatives {
             let found = match *lookup {
                 Lookup::Member { of, path, size } => self.member(of, path, size)?,
-                Lookup::Argument { of, is } => self.argument(of, is)?,
+                Lookup::Argument { of, is, at } => self.argument(of, is, at)?,
                 Lookup::Enumerator { of, named } => {
                     described |= self.enums(of).next().is_some();
                     self.enumerator(of, named)?
@@ -113,17 +113,27 @@ impl Btf {
             .filter(move |found| found.as_ref().map_or(true, is_definition))
     }
 
-    /// Position of the first argument of a tracepoint with this type; the tracepoint's own data pointer does not count.
-    fn argument(&self, of: &str, is: &str) -> Result<Option<u32>, BtfError> {
+    /// Which of these positions among a tracepoint's arguments has this type; the tracepoint's own data pointer does not
+    /// count.
+    fn argument(&self, of: &str, is: &str, at: &[u32]) -> Result<Option<u32>, BtfError> {
         let Some(prototype) = self.prototype(of)? else {
             return Ok(None);
         };
+        let mut elsewhere = None;
         for (position, parameter) in (0..).zip(self.types.parameters(prototype).skip(1)) {
             if self.types.spelling(parameter?)? == is {
-                return Ok(Some(position));
+                if at.contains(&position) {
+                    return Ok(Some(position));
+                }
+                elsewhere = Some(position);
             }
         }
-        Ok(None)
+        let moved = |position| {
+            BtfError::Unusable(format!(
+                "`{is}` is argument {position} of {of}, where no program expects it"
+            ))
+        };
+        elsewhere.map_or(Ok(None), |position| Err(moved(position)))
     }
 
     /// The prototype that the kernel declares for programs on a tracepoint: `typedef void (*btf_trace_NAME)(void *, ...)`.

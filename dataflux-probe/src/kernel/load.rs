@@ -15,7 +15,7 @@ use dataflux_common::{
     shared::Shared,
 };
 
-use super::{Kernel, KernelTypes, cost, drain::MappedArray, objects};
+use super::{Kernel, KernelTypes, cost, drain::MappedArray, globals, objects};
 use crate::{
     metrics::AttachError,
     model::{Health, MetricDef, Snapshot, Status},
@@ -47,6 +47,8 @@ pub struct Program {
     pub tracepoint: &'static str,
     /// The facts it cannot do without, by index.
     pub fields: &'static [usize],
+    /// Facts that stand in for each other: of each group it needs one, and none may be there in an unusable form.
+    pub either: &'static [&'static [usize]],
     /// The metrics that are wrong or missing without it.
     pub metrics: &'static [&'static MetricDef],
 }
@@ -96,7 +98,7 @@ impl Kernel {
         let attempt = || {
             let types = self.types()?;
             let fields = Fields::resolve(types, object.fields);
-            let ebpf = self.load_object(object, &fields.values)?;
+            let ebpf = load_object(&mut types.loader.borrow_mut(), object, &fields.values)?;
             Ok((types, fields, ebpf))
         };
         let (types, fields, mut ebpf) = attempt().map_err(|outcome: Outcome| {
@@ -121,8 +123,12 @@ impl Kernel {
                 (program, outcome)
             })
             .collect();
-        if let Some((_, outcome)) = programs.first()
-            && programs.iter().all(|(_, outcome)| *outcome != Outcome::Ok)
+        // One that has no metrics of its own only helps the others.
+        let measures = |(program, outcome): &(&Program, Outcome)| {
+            *outcome == Outcome::Ok && !program.metrics.is_empty()
+        };
+        if !programs.iter().any(measures)
+            && let Some((_, outcome)) = programs.iter().find(|(_, outcome)| *outcome != Outcome::Ok)
         {
             return Err(outcome.clone().into_error());
         }
@@ -140,31 +146,39 @@ impl Kernel {
             health,
         })
     }
+}
 
-    fn load_object(&self, object: &Object, fields: &[u32]) -> Result<Ebpf, Outcome> {
-        let embedded = objects::OBJECTS
-            .iter()
-            .find(|(name, _)| *name == object.reader);
-        let Some((_, bytes)) = embedded else {
-            let why = "this probe was built without kernel objects; build them with `cargo xtask build-ebpf`";
-            return Err(Outcome::Unsupported(why.into()));
-        };
-        let mut loader = EbpfLoader::new();
-        loader.override_global("FIELDS", fields, true);
-        for (name, value) in &object.constants {
-            loader.override_global(name, value, true);
-        }
-        for (name, entries) in &object.max_entries {
-            loader.map_max_entries(name, *entries);
-        }
-        loader.map_max_entries("AYA_LOGS", DIAGNOSTICS_BYTES as u32);
-        loader.load(bytes).map_err(|error| match &error {
-            EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
-                failure(Some(io_error), lacking_for_maps(), &error)
-            }
-            _ => failure(None, Capability::Bpf, &error),
-        })
+fn load_object(
+    loader: &mut EbpfLoader<'static>,
+    object: &Object,
+    fields: &[u32],
+) -> Result<Ebpf, Outcome> {
+    let embedded = objects::OBJECTS
+        .iter()
+        .find(|(name, _)| *name == object.reader);
+    let Some((_, bytes)) = embedded else {
+        let why =
+            "this probe was built without kernel objects; build them with `cargo xtask build-ebpf`";
+        return Err(Outcome::Unsupported(why.into()));
+    };
+    let constants = object.constants.iter();
+    let globals: Vec<_> = constants
+        .map(|(name, value)| (*name, std::slice::from_ref(value)))
+        .chain([("FIELDS", fields)])
+        .collect();
+    let bytes =
+        globals::set(bytes, &globals).map_err(|error| Outcome::Failed(format!("{error:#}")))?;
+    // The loader keeps them for the next object, which sets those of its own.
+    for (name, entries) in &object.max_entries {
+        loader.map_max_entries(name, *entries);
     }
+    loader.map_max_entries("AYA_LOGS", DIAGNOSTICS_BYTES as u32);
+    loader.load(&bytes).map_err(|error| match &error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) => {
+            failure(Some(io_error), lacking_for_maps(), &error)
+        }
+        _ => failure(None, Capability::Bpf, &error),
+    })
 }
 
 /// The facts of one object on this kernel.
@@ -198,12 +212,22 @@ impl Fields {
 
     /// What a program needs and this kernel lacks.
     fn lacking(&self, program: &Program) -> Option<String> {
-        let index = program
-            .fields
-            .iter()
-            .find(|&&index| self.values[index] == ABSENT)?;
-        let unusable = self.unusable.get(index).cloned();
-        Some(unusable.unwrap_or_else(|| format!("this kernel has no {}", self.table[*index])))
+        let absent = |index: &usize| self.values[*index] == ABSENT;
+        let single = program.fields.chunks(1);
+        let mut groups = single.chain(program.either.iter().copied());
+        groups.find_map(|group| {
+            let unusable = group.iter().find_map(|index| self.unusable.get(index));
+            let names = || group.iter().map(|index| self.table[*index].to_string());
+            let lacks = || {
+                format!(
+                    "this kernel has no {}",
+                    names().collect::<Vec<_>>().join(" or ")
+                )
+            };
+            unusable
+                .cloned()
+                .or_else(|| group.iter().all(absent).then(lacks))
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use aya::EbpfLoader;
 
 use crate::{pipeline::counters::Counters, plugin::Roots};
 
@@ -15,6 +16,7 @@ pub mod btf;
 pub mod drain;
 pub mod cost;
 pub mod objects;
+mod globals;
 
 use btf::Btf;
 use load::Outcome;
@@ -40,10 +42,12 @@ pub struct ProgramOutcome {
     pub outcome: Outcome,
 }
 
-/// The kernel's types, once for our look-ups and once for aya's loader.
+/// The kernel's types, once for our look-ups and once for aya's attaching, and what loads every object.
 struct KernelTypes {
     own: Btf,
     aya: aya::Btf,
+    /// Making one reads the running kernel's types again, which takes longer than loading an object.
+    loader: RefCell<EbpfLoader<'static>>,
 }
 
 impl Kernel {
@@ -91,7 +95,14 @@ impl Kernel {
             let aya = aya::Btf::parse(&bytes, aya::Endianness::default())
                 .map_err(|error| damaged(&error))?;
             let own = Btf::parse(bytes).map_err(|error| damaged(&error))?;
-            Ok(KernelTypes { own, aya })
+            let mut loader = EbpfLoader::new();
+            // Only relocations of fields would need them, and the objects have none.
+            loader.btf(None);
+            Ok(KernelTypes {
+                own,
+                aya,
+                loader: loader.into(),
+            })
         };
         self.types.get_or_init(parse).as_ref().map_err(Clone::clone)
     }

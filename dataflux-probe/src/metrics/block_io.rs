@@ -12,9 +12,11 @@ use std::{
 use anyhow::Context as _;
 use dataflux_common::{
     block_io::{
-        COMPLETE_REQUEST, DISK_MAJOR, DISK_MINOR, Device, ISSUE_REQUEST, KERNEL_FIELDS, OPERATIONS,
-        Operation, QUEUE_ID, REQUEST_COMMAND, REQUEST_FLAGS, REQUEST_ISSUE, REQUEST_LENGTH,
-        REQUEST_QUEUE, REQUEST_SECTORS, REQUEST_START, SIZE_BUCKETS, STATUSES, Totals,
+        COMPLETE_BYTES, COMPLETE_ERROR, COMPLETE_REQUEST, COMPLETE_STATUS, DISK_MAJOR, DISK_MINOR,
+        Device, FLUSH_SEQUENCE_BIT, ISSUE_REQUEST, KERNEL_FIELDS, OPERATIONS, Operation,
+        QUEUE_DISK, QUEUE_ID, REQUEST_COMMAND, REQUEST_DISK, REQUEST_FLAGS, REQUEST_ISSUE,
+        REQUEST_LENGTH, REQUEST_QUEUE, REQUEST_SECTORS, REQUEST_START, SIZE_BUCKETS, STATUSES,
+        Totals,
     },
     histogram::{BUCKETS, Histogram},
     limits::OTHER_DEVICE,
@@ -158,6 +160,12 @@ static PROGRAMS: [Program; 2] = [
             REQUEST_ISSUE,
             REQUEST_LENGTH,
             REQUEST_SECTORS,
+            FLUSH_SEQUENCE_BIT,
+            COMPLETE_BYTES,
+        ],
+        either: &[
+            &[QUEUE_DISK, REQUEST_DISK],
+            &[COMPLETE_STATUS, COMPLETE_ERROR],
         ],
         metrics: &[
             &REQUESTS,
@@ -176,6 +184,7 @@ static PROGRAMS: [Program; 2] = [
         name: ISSUE,
         tracepoint: ISSUE,
         fields: &[ISSUE_REQUEST],
+        either: &[],
         metrics: &[],
     },
 ];

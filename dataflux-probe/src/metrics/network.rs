@@ -17,7 +17,8 @@ use dataflux_common::{
     limits::{DROP_REASONS, INTERFACES, OTHER_INTERFACE},
     network::{
         Cpu, DEVICE_INDEX, DEVICE_TYPE, DROP_REASON, Direction, Interface, KERNEL_FIELDS,
-        PACKET_DATA, PACKET_DEVICE, PACKET_HEAD, PACKET_LENGTH, PACKET_LINK_HEADER, SIZE_BUCKETS,
+        NAMESPACE_INODE, PACKET_DATA, PACKET_DEVICE, PACKET_HEAD, PACKET_LENGTH,
+        PACKET_LINK_HEADER, RECEIVED_PACKET, SENT_DEVICE, SENT_LENGTH, SENT_RESULT, SIZE_BUCKETS,
     },
 };
 use serde::Deserialize;
@@ -100,19 +101,31 @@ static PROGRAMS: [Program; 3] = [
             PACKET_LINK_HEADER,
             DEVICE_INDEX,
             DEVICE_TYPE,
+            NAMESPACE_INODE,
+            RECEIVED_PACKET,
         ],
+        either: &[],
         metrics: &[&PACKETS, &BYTES, &PACKET_SIZE],
     },
     Program {
         name: "net_dev_xmit",
         tracepoint: "net_dev_xmit",
-        fields: &[DEVICE_INDEX, DEVICE_TYPE],
+        fields: &[
+            DEVICE_INDEX,
+            DEVICE_TYPE,
+            NAMESPACE_INODE,
+            SENT_RESULT,
+            SENT_DEVICE,
+            SENT_LENGTH,
+        ],
+        either: &[],
         metrics: &[&PACKETS, &BYTES, &PACKET_SIZE],
     },
     Program {
         name: "kfree_skb",
         tracepoint: "kfree_skb",
         fields: &[DROP_REASON],
+        either: &[],
         metrics: &[&DROPS],
     },
 ];
@@ -169,6 +182,9 @@ impl MetricReader for Network {
             anyhow::bail!("not attached")
         };
         attached.loaded.report(out);
+        out.lost += (0..attached.cpus.len())
+            .map(|cpu| attached.cpus.word(cpu, offset_of!(Cpu, outside)))
+            .sum::<u64>();
         if let Some(reason) = &attached.no_namespace {
             out.health = Health::new(
                 Status::Degraded,

@@ -6,7 +6,11 @@ use std::mem::offset_of;
 
 use dataflux_common::{
     histogram::{BUCKETS, Histogram},
-    scheduler::{Cpu, KERNEL_FIELDS, TASK_PID, TASK_STATE, TASK_TGID},
+    scheduler::{
+        Cpu, EXIT_GROUP_DEAD, EXIT_TASK, FORK_CHILD, KERNEL_FIELDS, SWITCH_NEXT, SWITCH_PREEMPT,
+        SWITCH_PREVIOUS, SWITCH_STATE, TASK_PID, TASK_STATE, TASK_TGID, WAKEUP_NEW_TASK,
+        WAKEUP_TASK,
+    },
 };
 use serde::Deserialize;
 
@@ -129,43 +133,50 @@ static PROGRAMS: [Program; 7] = [
     Program {
         name: "sched_switch",
         tracepoint: "sched_switch",
-        fields: &[TASK_PID, TASK_STATE],
+        fields: &[TASK_PID, SWITCH_PREEMPT, SWITCH_PREVIOUS, SWITCH_NEXT],
+        either: &[&[SWITCH_STATE, TASK_STATE]],
         metrics: &[&RUN_QUEUE_LATENCY, &SLICE, &OFF_CPU, &CONTEXT_SWITCHES],
     },
     Program {
         name: "sched_wakeup",
         tracepoint: "sched_wakeup",
-        fields: &[TASK_PID],
+        fields: &[TASK_PID, WAKEUP_TASK],
+        either: &[],
         metrics: &[&RUN_QUEUE_LATENCY, &WAKEUPS],
     },
     Program {
         name: "sched_wakeup_new",
         tracepoint: "sched_wakeup_new",
-        fields: &[TASK_PID],
+        fields: &[TASK_PID, WAKEUP_NEW_TASK],
+        either: &[],
         metrics: &[&RUN_QUEUE_LATENCY, &OFF_CPU, &WAKEUPS],
     },
     Program {
         name: "sched_migrate_task",
         tracepoint: "sched_migrate_task",
         fields: &[],
+        either: &[],
         metrics: &[&MIGRATIONS],
     },
     Program {
         name: "sched_process_fork",
         tracepoint: "sched_process_fork",
-        fields: &[TASK_PID, TASK_TGID],
+        fields: &[TASK_PID, TASK_TGID, FORK_CHILD],
+        either: &[],
         metrics: &[&FORKS],
     },
     Program {
         name: "sched_process_exec",
         tracepoint: "sched_process_exec",
         fields: &[],
+        either: &[],
         metrics: &[&EXECS],
     },
     Program {
         name: "sched_process_exit",
         tracepoint: "sched_process_exit",
-        fields: &[TASK_PID, TASK_TGID],
+        fields: &[EXIT_TASK, TASK_PID],
+        either: &[&[EXIT_GROUP_DEAD, TASK_TGID]],
         metrics: &[&EXITS],
     },
 ];
@@ -245,7 +256,9 @@ impl MetricReader for Scheduler {
             }
         }
         out.lost += (0..cpus.len())
-            .map(|cpu| cpus.word(cpu, offset_of!(Cpu, lost)))
+            .map(|cpu| {
+                cpus.word(cpu, offset_of!(Cpu, lost)) + cpus.word(cpu, offset_of!(Cpu, outside))
+            })
             .sum::<u64>();
         Ok(())
     }

@@ -54,15 +54,19 @@ fn spelled(types: &mut Builder, c: &str) -> u32 {
 fn small_kernel() -> Vec<u8> {
     let mut types = Builder::new();
     let mut structs: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    let mut tracepoints: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let mut tracepoints: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     let mut enums: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for fact in facts() {
         match fact.alternatives[0] {
             Lookup::Member { of, path, size } => {
                 structs.entry(of).or_default().insert((path, size));
             }
-            Lookup::Argument { of, is } => {
-                tracepoints.entry(of).or_default().insert(is);
+            Lookup::Argument { of, is, at } => {
+                tracepoints
+                    .entry(of)
+                    .or_default()
+                    .entry(at[0])
+                    .or_insert(is);
             }
             Lookup::Enumerator { of, named } => enums.entry(of).or_default().push((named, 3)),
             Lookup::Otherwise(_) => {}
@@ -82,7 +86,10 @@ fn small_kernel() -> Vec<u8> {
         types.structure(name, 8 * body.len() as u32, &body);
     }
     for (name, arguments) in tracepoints {
-        let arguments: Vec<_> = arguments.iter().map(|is| spelled(&mut types, is)).collect();
+        let last = arguments.last_key_value().map_or(0, |(at, _)| *at);
+        let arguments: Vec<_> = (0..=last)
+            .map(|at| spelled(&mut types, arguments.get(&at).copied().unwrap_or("char")))
+            .collect();
         types.tracepoint(name, &arguments);
     }
     for (name, all) in enums {
@@ -96,8 +103,10 @@ fn small_kernel() -> Vec<u8> {
 fn the_small_kernel_has_every_fact() {
     let tracepoints = facts()
         .into_iter()
-        .filter(|fact| matches!(fact.alternatives[0], Lookup::Argument { .. }));
-    let expected = facts().len() + tracepoints.count() + 2;
+        .flat_map(|fact| fact.alternatives)
+        .filter(|lookup| matches!(lookup, Lookup::Argument { .. }));
+    // A completion has a status or an error, not both.
+    let expected = facts().len() - 1 + tracepoints.count() + 2;
     assert_eq!(ask_everything(small_kernel()), Ok(expected));
 }
 

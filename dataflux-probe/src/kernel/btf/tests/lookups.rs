@@ -31,6 +31,8 @@ fn damaged(builder: &Builder, alternatives: &[Lookup]) -> String {
     }
 }
 
+/// Wherever the argument is.
+const ALL: &[u32] = &[0, 1, 2, 3, 4, 5, 6, 7, 8];
 const PID: &[Lookup] = &[member("task", &["pid"], 4)];
 
 #[test]
@@ -201,7 +203,7 @@ fn types_that_contain_themselves_end_the_search() {
     types.structure("task", 8, &[("pid", array, 0)]);
     types.tracepoint("switch", &[pointer]);
     assert_eq!(damaged(&types, PID), "arrays nest without end");
-    let argument = damaged(&types, &[argument("switch", "int")]);
+    let argument = damaged(&types, &[argument("switch", "int", ALL)]);
     assert_eq!(argument, "pointers nest without end");
 }
 
@@ -241,37 +243,79 @@ fn arguments_are_found_by_their_type_as_c_writes_it() {
     ];
     types.tracepoint("complete", &all);
     assert_eq!(
-        find(&types, &[argument("complete", "unsigned int")]),
+        find(&types, &[argument("complete", "unsigned int", ALL)]),
         Ok(Some(0))
     );
     assert_eq!(
-        find(&types, &[argument("complete", "blk_status_t")]),
+        find(&types, &[argument("complete", "blk_status_t", ALL)]),
         Ok(Some(1))
     );
     assert_eq!(
-        find(&types, &[argument("complete", "enum skb_drop_reason")]),
+        find(&types, &[argument("complete", "enum skb_drop_reason", ALL)]),
         Ok(Some(2))
     );
     assert_eq!(
-        find(&types, &[argument("complete", "struct request *")]),
+        find(&types, &[argument("complete", "struct request *", ALL)]),
         Ok(Some(3))
     );
     assert_eq!(
-        find(&types, &[argument("complete", "struct sock *")]),
+        find(&types, &[argument("complete", "struct sock *", ALL)]),
         Ok(Some(4))
     );
     assert_eq!(
-        find(&types, &[argument("complete", "union page **")]),
+        find(&types, &[argument("complete", "union page **", ALL)]),
         Ok(Some(5))
     );
-    assert_eq!(find(&types, &[argument("complete", "void *")]), Ok(Some(6)));
+    assert_eq!(
+        find(&types, &[argument("complete", "void *", ALL)]),
+        Ok(Some(6))
+    );
     for absent in [
-        &[argument("complete", "request *")],
-        &[argument("complete", "unsigned char")],
+        &[argument("complete", "request *", ALL)],
+        &[argument("complete", "unsigned char", ALL)],
     ] {
         assert_eq!(find(&types, absent), Ok(None));
     }
-    assert_eq!(find(&types, &[argument("issue", "void *")]), Ok(None));
+    assert_eq!(find(&types, &[argument("issue", "void *", ALL)]), Ok(None));
+}
+
+#[test]
+fn an_argument_that_has_moved_is_unusable_and_not_another_one() {
+    let mut types = Builder::new();
+    let int = types.int("unsigned int", 4);
+    let task = types.structure("task_struct", 8, &[]);
+    let task = types.pointer(task);
+    types.tracepoint("switch", &[int, task, task]);
+    let at = |is, at| [argument("switch", is, at)];
+    let task = "struct task_struct *";
+    assert_eq!(find(&types, &at(task, &[1])), Ok(Some(1)));
+    assert_eq!(find(&types, &at(task, &[2])), Ok(Some(2)));
+    assert_eq!(find(&types, &at(task, &[0, 2])), Ok(Some(2)));
+    assert_eq!(find(&types, &at("bool", &[0])), Ok(None));
+    assert_eq!(
+        unusable(&types, &at("unsigned int", &[3])),
+        "`unsigned int` is argument 0 of switch, where no program expects it"
+    );
+}
+
+#[test]
+fn qualifiers_of_members_change_nothing() {
+    let mut types = Builder::new();
+    let int = types.int("int", 4);
+    let mut qualified = types.typedef("inner_t", int);
+    for kind in [kind::CONST, kind::VOLATILE, kind::TYPE_TAG, kind::RESTRICT] {
+        let tag = if kind == kind::TYPE_TAG { "rcu" } else { "" };
+        qualified = types.refer(tag, kind, qualified);
+        qualified = types.typedef("outer_t", qualified);
+    }
+    types.structure("task", 8, &[("pid", qualified, 32)]);
+    assert_eq!(find(&types, PID), Ok(Some(4)));
+    // A qualified bit-field stays one.
+    let bits = types.int_of_bits(4, 0, 3);
+    let bits = types.refer("", kind::CONST, bits);
+    types.structure("flags", 8, &[("pid", bits, 32)]);
+    let flags = unusable(&types, &[member("flags", &["pid"], 4)]);
+    assert_eq!(flags, "flags.pid is a bit-field");
 }
 
 #[test]

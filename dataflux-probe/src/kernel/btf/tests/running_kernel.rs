@@ -164,14 +164,14 @@ impl Listing {
                 assert_eq!(self.size(last), Some(*size), "{of} {path:?}");
                 Some(bits / 8)
             }
-            Lookup::Argument { of, is } => {
+            Lookup::Argument { of, is, at } => {
                 let typedef = named("TYPEDEF", format!("btf_trace_{of}"))?;
                 let prototype = self.get(self.get(typedef.type_id)?.type_id)?;
-                let arguments = prototype.params[1..].iter();
-                let position = arguments
-                    .map(|parameter| self.written(parameter.type_id))
-                    .position(|written| written == *is)?;
-                Some(position as u32)
+                let arguments = (0..).zip(&prototype.params[1..]);
+                let mut fitting = arguments
+                    .filter(|(_, parameter)| self.written(parameter.type_id) == *is)
+                    .map(|(position, _)| position);
+                fitting.find(|position| at.contains(position))
             }
             Lookup::Enumerator { of, named: name } => {
                 let values = &named("ENUM", (*of).into())?.values;
