@@ -8,6 +8,7 @@ pub mod formatters;
 pub mod loggers;
 pub mod health;
 pub mod kernel;
+pub mod privileges;
 mod host_file;
 pub mod histogram;
 pub mod plugin;

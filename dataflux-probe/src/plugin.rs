@@ -26,8 +26,32 @@ pub struct Needs {
     pub kernel: &'static str,
     /// Capabilities to attach or open with.
     pub attach: &'static [Capability],
-    /// Capabilities it goes on needing afterwards.
-    pub keep: &'static [Capability],
+    /// What it goes on doing afterwards that would otherwise be refused.
+    pub keep: &'static [Keep],
+}
+
+/// What a running plugin may ask for; whatever nobody asks for is given up after the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// To look up, change and delete entries of maps by system calls; mapped arrays need none. Where the kernel asks for a
+    /// capability to do that, it stays.
+    MapCalls,
+    /// To run other programs, which are restricted as the probe is, and may read every file that its user may.
+    Execution,
+    /// A capability.
+    Capability(Capability),
+}
+
+impl Keep {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MapCalls => "system calls on its maps",
+            Self::Execution => "running programs",
+            Self::Capability(capability) => capability.name(),
+        }
+    }
 }
 
 impl Needs {
@@ -51,6 +75,9 @@ pub enum Capability {
 }
 
 impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Bpf, Self::Perfmon, Self::SysResource];
+
     /// As capabilities(7) writes it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 
-use crate::{
-    formatters, loggers, metadata, metrics,
-    plugin::{Capability, Plugin},
-};
+use crate::{formatters, loggers, metadata, metrics, plugin::Plugin};
 
 pub(super) fn run(out: &mut impl Write) -> anyhow::Result<()> {
     print("[metadata.NAME]", metadata::REGISTRY, out)?;
@@ -22,8 +19,11 @@ fn print<T: ?Sized>(title: &str, registry: &[&Plugin<T>], out: &mut impl Write) 
         let needs = &plugin.needs;
         for (what, needed) in [
             ("needs", needs.kernel.to_owned()),
-            ("to attach", names(needs.attach)),
-            ("to go on", names(needs.keep)),
+            (
+                "to attach",
+                names(needs.attach.iter().map(|needed| needed.name())),
+            ),
+            ("to go on", names(needs.keep.iter().map(|kept| kept.name()))),
         ] {
             if !needed.is_empty() {
                 writeln!(out, "  {:<12}{what}: {needed}", "")?;
@@ -33,10 +33,6 @@ fn print<T: ?Sized>(title: &str, registry: &[&Plugin<T>], out: &mut impl Write) 
     writeln!(out)
 }
 
-fn names(capabilities: &[Capability]) -> String {
-    let names: Vec<_> = capabilities
-        .iter()
-        .map(|capability| capability.name())
-        .collect();
-    names.join(", ")
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,5 @@
-//! Running with a configuration until a signal: everything is attached and opened before the async runtime starts.
+//! Running with a configuration until a signal: everything is attached and opened, and then privileges are given up, before
+//! anything runs beside it.
 
 use std::{
     io,
@@ -26,6 +27,7 @@ use crate::{
         spool::reading::{self, Kind},
         state::StateDir,
     },
+    privileges::Plan,
 };
 
 /// Signals this close to the first are the same wish.
@@ -37,6 +39,16 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 /// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
 pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let config = Config::load(path, Registries::BUILT_IN)?;
+    let plan = Plan::new(&config, path);
+    // From here on a signal does not end the process but the pipeline, which begins nothing before it is asked.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::new().context("listening for signals")?
+    };
     let spooled = config.outputs.iter().any(|output| output.spool.is_some());
     let state_dir = config.state_dir.map(|path| Arc::new(StateDir::new(path)));
     if let Some(state_dir) = &state_dir
@@ -50,6 +62,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     open(&mut outputs);
     let pulse = Pulse::default();
     let monitor = Monitor::open(config.health, pulse.watch());
+    start::give_up(&plan);
     give_back_memory();
     let pipeline = Pipeline {
         readers,
@@ -62,13 +75,9 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
         pulse,
         drain_limit: config.drain,
     };
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the async runtime")?;
     let ended = runtime.block_on(async {
         let telling = tokio::spawn(monitor.run());
-        let ended = until_stopped(pipeline).await;
+        let ended = until_stopped(pipeline, signals).await;
         // The last of it is that the probe is gone; whoever hears it late must not keep the process.
         drop(timeout(LAST_WORD, telling).await);
         ended
@@ -139,8 +148,7 @@ fn give_back_memory() {
 }
 
 /// Runs until the first signal, then lets the outputs drain unless a second one comes.
-async fn until_stopped(pipeline: Pipeline) -> anyhow::Result<u8> {
-    let mut signals = Signals::new().context("listening for signals")?;
+async fn until_stopped(pipeline: Pipeline, mut signals: Signals) -> anyhow::Result<u8> {
     let limit = humantime::format_duration(pipeline.drain_limit);
     let (stop, stopped) = oneshot::channel::<()>();
     let mut running = pin!(pipeline.run(async {

@@ -9,6 +9,7 @@ use crate::{
     model::{Health, Status},
     pipeline::Reader,
     plugin::Context,
+    privileges::{self, Plan},
 };
 
 /// Attaches every reader and says in one line how that went.
@@ -39,6 +40,20 @@ pub(super) fn attach_all(readers: &mut [Reader], context: &Context) -> Vec<Progr
         reader.attached = attached.map_or_else(health, |()| Health::default());
     }
     kernel.outcomes()
+}
+
+/// Gives up the privileges that the plan does without, and says in one line what is in force. Whatever cannot be given up is
+/// told; the probe measures all the same.
+pub(super) fn give_up(plan: &Plan) {
+    match privileges::give_up(plan) {
+        Ok(restricted) => {
+            tracing::info!("from here on: {restricted}");
+            for lacking in restricted.lacking() {
+                tracing::warn!("{lacking}");
+            }
+        }
+        Err(error) => tracing::warn!("going on with all privileges: {error:#}"),
+    }
 }
 
 /// A configuration of all readers, with one output that has this formatter.

@@ -25,7 +25,7 @@ use crate::{
     metrics::{self, MetricReader},
     model::WallTime,
     pipeline,
-    plugin::{Context, Plugin, Roots},
+    plugin::{Context, Keep, Plugin, Roots},
 };
 use outputs::Choice;
 use problem::Problems;
@@ -76,6 +76,8 @@ pub struct Config {
     pub readers: Vec<pipeline::Reader>,
     /// Outputs; none is open.
     pub outputs: Vec<pipeline::Output>,
+    /// What all these plugins go on doing that would otherwise be refused.
+    pub keep: Vec<Keep>,
 }
 
 /// `[probe]`.
@@ -168,12 +170,14 @@ fn build(
         config_hash: hash,
         started: now(),
     };
-    let metadata = readers::metadata(metadata, registries.metadata, &context, problems);
+    let mut keep = Vec::new();
+    let metadata = readers::metadata(metadata, registries.metadata, &context, &mut keep, problems);
     let (readers, interval) = readers::metrics(
         metrics,
         registries.metrics,
         &context,
         probe.interval.0,
+        &mut keep,
         problems,
     );
     let choice = Choice {
@@ -183,7 +187,7 @@ fn build(
         has_state_dir: probe.state_dir.is_some(),
         health: &health,
     };
-    let outputs = outputs::outputs(output, choice, &context, problems);
+    let outputs = outputs::outputs(output, choice, &context, &mut keep, problems);
     if readers.is_empty() && problems.len() == 0 {
         let message = "metrics: nothing is switched on; add a section like [metrics.cpu]";
         problems.push(root.error(None, message));
@@ -197,6 +201,7 @@ fn build(
         metadata,
         readers,
         outputs,
+        keep,
     }
 }
 

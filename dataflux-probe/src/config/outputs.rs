@@ -17,7 +17,7 @@ use crate::{
     health::Settings,
     loggers::Logger,
     pipeline::{self, SpoolSync, WhenFull, shape::Entities},
-    plugin::{Context, Plugin},
+    plugin::{Context, Keep, Plugin},
 };
 
 /// As long as the name of a folder may be, and what a segment's header has room for.
@@ -116,6 +116,7 @@ pub(super) fn outputs(
     mut group: Section<'_>,
     choice: Choice<'_>,
     context: &Context,
+    keep: &mut Vec<Keep>,
     problems: &mut Problems,
 ) -> Vec<pipeline::Output> {
     let already = problems.len();
@@ -130,7 +131,7 @@ pub(super) fn outputs(
     let mut outputs = Vec::new();
     for (name, section) in sections {
         let output = one(&name, section.clone(), choice, context, problems);
-        let Some(output) = problems.note(output).flatten() else {
+        let Some((output, kept)) = problems.note(output).flatten() else {
             continue;
         };
         let claims = output.logger.claims();
@@ -144,6 +145,7 @@ pub(super) fn outputs(
                 .into_iter()
                 .map(|claim| (claim, format!("output.{name}"))),
         );
+        keep.extend(kept);
         outputs.push(output);
     }
     if outputs.is_empty() && problems.len() == already {
@@ -153,14 +155,14 @@ pub(super) fn outputs(
     outputs
 }
 
-/// `None` if it is switched off.
+/// With what its plugins keep. `None` if it is switched off.
 fn one(
     name: &str,
     mut section: Section<'_>,
     choice: Choice<'_>,
     context: &Context,
     problems: &mut Problems,
-) -> anyhow::Result<Option<pipeline::Output>> {
+) -> anyhow::Result<Option<(pipeline::Output, Vec<Keep>)>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if name.is_empty() || !name.bytes().all(plain) {
         // The name is part of stream ids and of file names.
@@ -197,6 +199,10 @@ fn one(
         &section,
     );
     let (formatter, logger) = (problems.note(formatter), problems.note(logger));
+    let kept = [
+        formatter.map(|plugin| plugin.needs.keep),
+        logger.map(|plugin| plugin.needs.keep),
+    ];
     let mut own = |name: &str| match own_sections.iter().position(|(own, _)| own == name) {
         Some(index) => own_sections.remove(index).1,
         None => section.empty(name),
@@ -214,7 +220,7 @@ fn one(
         return Ok(None);
     };
     let spread = problems.note(spread(&output, &section, &*logger, choice.interval));
-    Ok(Some(pipeline::Output {
+    let output = pipeline::Output {
         name: context.output,
         formatter,
         logger,
@@ -227,7 +233,9 @@ fn one(
         spool: spool.flatten(),
         dead_letter_bytes: dead_letter_bytes.flatten(),
         spread: spread.unwrap_or_default(),
-    }))
+    };
+    let kept = kept.into_iter().flatten().flatten().copied().collect();
+    Ok(Some((output, kept)))
 }
 
 /// The bound of what keeps rejected records, if they are to be kept.

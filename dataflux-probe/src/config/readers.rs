@@ -8,7 +8,7 @@ use crate::{
     metrics::MetricReader,
     model::Health,
     pipeline,
-    plugin::{Context, Plugin},
+    plugin::{Context, Keep, Plugin},
 };
 
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -30,10 +30,12 @@ pub(super) fn metadata(
     section: Section<'_>,
     registry: &'static [&'static Plugin<dyn MetadataReader>],
     context: &Context,
+    keep: &mut Vec<Keep>,
     problems: &mut Problems,
 ) -> Vec<pipeline::Metadata> {
     all(section, registry, context, METADATA_INTERVAL, problems)
         .into_iter()
+        .inspect(|built| keep.extend(built.plugin.needs.keep))
         .map(|built| pipeline::Metadata {
             name: built.plugin.name,
             interval: built.interval,
@@ -48,9 +50,11 @@ pub(super) fn metrics(
     registry: &'static [&'static Plugin<dyn MetricReader>],
     context: &Context,
     default_interval: Duration,
+    keep: &mut Vec<Keep>,
     problems: &mut Problems,
 ) -> (Vec<pipeline::Reader>, Duration) {
     let built = all(section, registry, context, default_interval, problems);
+    keep.extend(built.iter().flat_map(|built| built.plugin.needs.keep));
     // Zero is a mistake that is noted already.
     let possible = built.iter().filter(|built| !built.interval.is_zero());
     let shortest = possible.min_by_key(|built| built.interval);

@@ -5,7 +5,7 @@ mod appender;
 mod tests;
 
 use std::{
-    path::{PathBuf, absolute},
+    path::{Path, PathBuf, absolute},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -16,6 +16,7 @@ use super::{Acknowledgement, Logger, Payload, SendError, worker::Worker};
 use crate::{
     config::{Section, values::Bytes},
     plugin::{Needs, Plugin},
+    privileges::Files,
 };
 use appender::Appender;
 
@@ -66,6 +67,7 @@ struct File {
     appender: Arc<Mutex<Appender>>,
     worker: Worker,
     claims: Vec<String>,
+    folder: Option<PathBuf>,
 }
 
 impl File {
@@ -82,6 +84,7 @@ impl File {
             .chain((1..=config.keep).map(|number| appender::rolled(&path, number)))
             .map(|path| path.display().to_string())
             .collect();
+        let folder = path.parent().map(Path::to_owned);
         Ok(Self {
             appender: Arc::new(Mutex::new(Appender::new(
                 path,
@@ -91,6 +94,7 @@ impl File {
             ))),
             worker: Worker::new("file"),
             claims,
+            folder,
         })
     }
 }
@@ -113,6 +117,13 @@ impl Logger for File {
                 .append(&payload.file_header, &payload.bytes)
                 .map_err(SendError::Retry)
         })
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            write: self.folder.clone().into_iter().collect(),
+            ..Files::default()
+        }
     }
 
     fn claims(&self) -> Vec<String> {

@@ -18,6 +18,7 @@ use super::{Acknowledgement, Limits, Logger, Payload, SendError};
 use crate::{
     metadata::host,
     plugin::{Context, Needs, Plugin, Roots},
+    privileges::Files,
 };
 use client::Client;
 use config::Settings;
@@ -97,6 +98,14 @@ impl Logger for Kafka {
 
     fn limits(&self) -> Limits {
         self.settings.limits
+    }
+
+    /// Librdkafka reads them whenever it makes a connection, and secrets are read anew when they change.
+    fn files(&self) -> Files {
+        Files {
+            read: self.settings.files(),
+            ..Files::default()
+        }
     }
 
     fn is_shared(&self) -> bool {

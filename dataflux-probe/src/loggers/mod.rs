@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::{
     model::{Metadata, Part, Stream},
     plugin::Plugin,
+    privileges::Files,
 };
 
 /// Delivers payloads.
@@ -35,6 +36,11 @@ pub trait Logger: Send {
     /// Paths and ports that no second output may use, for `check`.
     fn claims(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What it opens after the start, which is all that it may open then.
+    fn files(&self) -> Files {
+        Files::default()
     }
 
     /// Whether many hosts deliver to the same place, so that they had better not do so in the same moment.

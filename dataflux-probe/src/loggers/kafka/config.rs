@@ -1,6 +1,6 @@
 //! The keys of `[output.NAME.kafka]`, and what follows from them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use rdkafka::{
     config::{ClientConfig, RDKafkaLogLevel},
@@ -191,6 +191,15 @@ impl Settings {
         producer
             .map(drop)
             .map_err(|error| properties::refused_by(&error))
+    }
+
+    /// Secrets and certificates, and whatever else is given by its path.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let values = self.properties.values();
+        let paths = values
+            .filter(|value| value.starts_with('/'))
+            .map(PathBuf::from);
+        paths.chain(self.security.files().iter().cloned()).collect()
     }
 
     /// What a producer is made of.

@@ -246,6 +246,11 @@ impl Security {
         }
     }
 
+    /// Every file that a producer reads or is given a secret from.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// What a producer is made of, without secrets.
     pub(super) fn properties(&self) -> impl Iterator<Item = (String, String)> {
         let properties = self.properties.iter();
