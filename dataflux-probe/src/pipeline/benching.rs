@@ -77,6 +77,15 @@ impl Feed {
         self.outputs.inboxes.iter().map(|inbox| inbox.left()).sum()
     }
 
+    /// Of those, the envelopes that are not with a logger.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let inboxes = self.outputs.inboxes.iter();
+        let in_flight: u64 = inboxes.map(|inbox| inbox.counters.in_flight.get()).sum();
+        let in_flight = usize::try_from(in_flight).unwrap_or(usize::MAX);
+        self.left().saturating_sub(in_flight)
+    }
+
     /// Envelopes of all outputs that are in memory, because no spool has taken them yet.
     #[must_use]
     pub fn in_memory(&self) -> usize {

@@ -3,9 +3,8 @@
 mod disk;
 
 use std::{
-    collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -19,7 +18,9 @@ use super::{
     spool::{self, dead_letters::Letter, worker::Settled},
     streams::{Ends, Streams},
 };
-use crate::model::{Cause, Numbered};
+use crate::model::{Cause, Numbered, Stream};
+pub(super) use disk::Work;
+use disk::{Disk, HandedOver};
 
 /// The spool's thread takes in this many records at once, and has at most this many ready.
 pub(super) const BATCH: usize = 32;
@@ -67,69 +68,6 @@ impl Held {
             disk.merging_changed = true;
         }
     }
-}
-
-/// What the delivery and the spool's thread tell each other.
-#[derive(Default)]
-struct Disk {
-    ready: VecDeque<(spool::Ticket, Numbered)>,
-    /// With the delivery.
-    out: HashMap<spool::Ticket, Numbered>,
-    settled: Vec<Settled>,
-    /// How many records the delivery would take now.
-    wanted: usize,
-    /// How many to have ready at once: few while nothing gets through.
-    batch: usize,
-    /// With the spool's thread, on the way to the disk.
-    taken: usize,
-    /// Records and bytes on the disk.
-    len: usize,
-    bytes: u64,
-    /// The disk fails: records leave from memory.
-    broken: bool,
-    /// It takes nothing more until something is settled; what is in memory merges.
-    full: bool,
-    /// What is being merged has changed since the disk was told.
-    merging_changed: bool,
-    /// Since when the thread has been at the disk.
-    busy: Option<Instant>,
-    /// People know that it is stuck there.
-    stuck_is_told: bool,
-    finish: bool,
-}
-
-impl Disk {
-    /// Whether its thread has nothing to do, with this many records in memory.
-    fn is_idle(&self, waiting: usize) -> bool {
-        let more = self.len > self.out.len() + self.ready.len();
-        let asked = self.wanted > 0 && more
-            || waiting > 0 && !self.full
-            || waiting == 0 && self.merging_changed;
-        !self.finish && (self.broken || self.settled.is_empty() && !asked)
-    }
-
-    /// Whether records go past it.
-    fn is_passed_by(&self) -> bool {
-        self.broken || self.is_stuck()
-    }
-
-    fn is_stuck(&self) -> bool {
-        self.busy.is_some_and(|since| since.elapsed() > STUCK)
-    }
-}
-
-/// For the spool's thread.
-#[derive(Default)]
-pub(super) struct Work {
-    /// With the name of their stream.
-    pub(super) incoming: Vec<(String, Numbered)>,
-    /// What is being merged, under the numbers that come next, if the disk is to keep it.
-    pub(super) merging: Option<Vec<(String, Numbered)>>,
-    pub(super) settled: Vec<Settled>,
-    /// How many records to have ready.
-    pub(super) wanted: usize,
-    /// Nothing comes after this.
-    pub(super) finish: bool,
 }
 
 impl Inbox {
@@ -186,7 +124,7 @@ impl Inbox {
             );
         }
         held.merging_changed();
-        self.publish(&held);
+        self.publish(&mut held);
         self.filled.notify_one();
     }
 
@@ -198,7 +136,7 @@ impl Inbox {
             self.push(&mut held, &shaped);
         }
         held.merging_changed();
-        self.publish(&held);
+        self.publish(&mut held);
         self.filled.notify_one();
     }
 
@@ -226,7 +164,7 @@ impl Inbox {
             Some(disk) => {
                 let next = memory(queue.next_again()).or_else(|| {
                     let (ticket, record) = disk.ready.pop_front()?;
-                    disk.out.insert(ticket, record.clone());
+                    disk.out.insert(ticket, HandedOver::new(&record));
                     Some((Ticket::Disk(ticket), record))
                 });
                 match next {
@@ -234,8 +172,8 @@ impl Inbox {
                         memory(queue.next(|record| streams.announce(record)))
                     }
                     next => {
-                        disk.wanted = disk.batch.clamp(1, BATCH).saturating_sub(disk.ready.len());
-                        self.work.notify_one();
+                        disk.wanted = disk.batch().saturating_sub(disk.ready.len());
+                        self.wake(disk, queue.waiting());
                         next
                     }
                 }
@@ -258,7 +196,6 @@ impl Inbox {
                 let ready = disk.ready.drain(..);
                 disk.settled
                     .extend(ready.map(|(ticket, _)| Settled::Again(ticket)));
-                self.work.notify_one();
             }
             (Ticket::Memory(ticket), _) => held.queue.again(ticket),
             (Ticket::Disk(_), None) => {}
@@ -271,11 +208,10 @@ impl Inbox {
         match (ticket, &mut held.disk) {
             (Ticket::Disk(ticket), Some(disk)) => {
                 disk.batch = (disk.batch + 1).min(BATCH);
-                if let Some(record) = disk.out.remove(&ticket) {
-                    let stop_time = record.envelope.window.stop;
-                    disk.settled.push(Settled::Delivered(ticket, stop_time));
+                if let Some(handed) = disk.out.remove(&ticket) {
+                    disk.settled
+                        .push(Settled::Delivered(ticket, handed.stop_time));
                 }
-                self.work.notify_one();
             }
             (Ticket::Memory(ticket), _) => {
                 if let Some(record) = held.queue.remove(ticket) {
@@ -284,51 +220,62 @@ impl Inbox {
             }
             (Ticket::Disk(_), None) => {}
         }
-        self.publish(&held);
     }
 
     /// A record that will never be delivered, and why, for people.
     pub(super) fn lose(&self, ticket: Ticket, cause: Cause, reason: &str) {
+        tracing::debug!(output = self.output, ?ticket, "lost: {reason}");
         let mut held = self.lock();
-        let record = match (ticket, &mut held.disk) {
+        match (ticket, &mut held.disk) {
             (Ticket::Disk(ticket), Some(disk)) => {
-                let record = disk.out.remove(&ticket);
-                if let Some(record) = &record {
-                    let stop_time = record.envelope.window.stop;
-                    disk.settled.push(Settled::Lost(ticket, stop_time, cause));
+                if let Some(handed) = disk.out.remove(&ticket) {
+                    disk.settled.push(Settled::Lost {
+                        ticket,
+                        stop_time: handed.stop_time,
+                        cause,
+                        reason: reason.to_owned(),
+                    });
+                    let numbers = handed.range.end() - handed.range.start() + 1;
+                    self.counters.lose(cause, numbers);
+                    let Stream { id, previous } = &*handed.stream;
+                    let previous = previous.as_ref();
+                    held.streams
+                        .lose_range(id, &handed.range, cause, &handed.gaps, previous);
                 }
-                self.work.notify_one();
-                record.inspect(|record| {
-                    self.count_lost(record, cause);
-                    held.streams.lose(record, cause);
-                })
             }
             (Ticket::Memory(ticket), _) => {
-                let record = held.queue.remove(ticket);
-                record.inspect(|record| self.forget(&mut held, record, cause))
+                if let Some(record) = held.queue.remove(ticket) {
+                    self.forget(&mut held, &record, cause);
+                    self.keep_rejected(record, cause, reason.to_owned());
+                }
             }
-            (Ticket::Disk(_), None) => None,
-        };
-        if let Some(record) = record {
-            tracing::debug!(stream = %record.stream.id, first = record.range.start(), "lost: {reason}");
-            self.keep_rejected(record, cause, reason);
+            (Ticket::Disk(_), None) => {}
         }
-        self.publish(&held);
+    }
+
+    /// Lets everyone know what has become of records: once for all that settled at the same time.
+    pub(super) fn settled(&self) {
+        let mut held = self.lock();
+        self.publish(&mut held);
+    }
+
+    /// Whether rejected records are kept.
+    pub(super) fn keeps_rejected(&self) -> bool {
+        self.dead_letters().is_some()
     }
 
     /// Keeps a record for people to look at, where that is wanted.
-    fn keep_rejected(&self, record: Numbered, cause: Cause, reason: &str) {
-        let letters = self
-            .dead_letters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(letters) = &*letters
-            && letters
-                .try_send((record, cause, reason.to_owned()))
-                .is_err()
+    pub(super) fn keep_rejected(&self, record: Numbered, cause: Cause, reason: String) {
+        if let Some(letters) = &*self.dead_letters()
+            && letters.try_send((record, cause, reason)).is_err()
         {
             tracing::warn!("a rejected envelope is not kept: those before it are not written yet");
         }
+    }
+
+    fn dead_letters(&self) -> MutexGuard<'_, Option<SyncSender<Letter>>> {
+        let letters = self.dead_letters.lock();
+        letters.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the output's streams would end if the process ended now.
@@ -372,7 +319,7 @@ impl Inbox {
         self.counters.lose(cause, width(record));
     }
 
-    fn publish(&self, held: &Held) {
+    fn publish(&self, held: &mut Held) {
         let (len, bytes) = held
             .disk
             .as_ref()
@@ -387,11 +334,15 @@ impl Inbox {
             .set((held.queue.len() + len) as u64);
         self.changed.notify_one();
         let waiting = held.queue.waiting();
-        if held
-            .disk
-            .as_ref()
-            .is_some_and(|disk| !disk.is_idle(waiting))
-        {
+        if let Some(disk) = &mut held.disk {
+            self.wake(disk, waiting);
+        }
+    }
+
+    /// Wakes the spool's thread if it sleeps and has something to do now.
+    fn wake(&self, disk: &mut Disk, waiting: usize) {
+        if disk.asleep && !disk.is_idle(waiting) {
+            disk.asleep = false;
             self.work.notify_one();
         }
     }

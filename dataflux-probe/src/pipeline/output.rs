@@ -1,5 +1,6 @@
 //! Delivers what an output has accepted: formats, hands over, repeats, splits.
 
+mod place;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     sync::watch,
-    task::{Id, JoinError, JoinHandle, JoinSet, spawn_blocking, yield_now},
+    task::{Id, JoinError, JoinSet, spawn_blocking, yield_now},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
@@ -30,9 +31,10 @@ use super::{
 };
 use crate::{
     formatters::Formatter,
-    loggers::{Logger, Payload, SendError},
+    loggers::{Payload, SendError},
     model::{Cause, Numbered, Part},
 };
+use place::{Opened, Place, opening};
 use record::{Fate, Record};
 use told::Told;
 use window::{SILENCE, Window};
@@ -58,6 +60,8 @@ pub(super) struct Delivery {
     about: usize,
     /// Every record that was handed over and is neither delivered nor lost.
     records: HashMap<Ticket, Record>,
+    /// The inbox was told what has become of a record, others were not.
+    settled: bool,
     /// Pieces of records that are handed over, in order.
     outbox: VecDeque<(Ticket, Numbered)>,
     window: Window,
@@ -73,17 +77,6 @@ pub(super) struct Delivery {
     outage: bool,
     /// The kinds of losses that were told.
     told: Told,
-}
-
-/// A logger that came back from being opened.
-type Opened = (Box<dyn Logger>, Result<(), SendError>);
-
-/// Where the logger is.
-enum Place {
-    Open(Box<dyn Logger>),
-    Closed(Box<dyn Logger>),
-    Opening(JoinHandle<Opened>),
-    Gone,
 }
 
 impl Delivery {
@@ -104,6 +97,7 @@ impl Delivery {
             flight_bytes: 0,
             about: 0,
             records: HashMap::new(),
+            settled: false,
             outbox: VecDeque::new(),
             window: Window::new(),
             failed: false,
@@ -124,10 +118,14 @@ impl Delivery {
                 break;
             }
             self.open();
-            if self.hand_over() {
-                while let Some(settled) = self.flight.try_join_next_with_id() {
-                    self.settle(settled);
-                }
+            while let Some(settled) = self.flight.try_join_next_with_id() {
+                self.settle(settled);
+            }
+            let handed_over = self.hand_over();
+            if std::mem::take(&mut self.settled) {
+                self.inbox.settled();
+            }
+            if handed_over {
                 yield_now().await;
                 continue;
             }
@@ -206,13 +204,16 @@ impl Delivery {
 
     /// Puts the next record's pieces into the outbox.
     fn take_next(&mut self) {
-        let Some((ticket, whole)) = self.inbox.next() else {
-            return;
-        };
-        let record = self.records.entry(ticket);
-        let pieces = record.or_insert_with(|| Record::new(whole)).begin();
-        self.outbox
-            .extend(pieces.iter().map(|piece| (ticket, piece.clone())));
+        while let Some((ticket, whole)) = self.inbox.next() {
+            let record = self.records.entry(ticket).or_default();
+            match record.begin(whole, &*self.formatter) {
+                Ok(pieces) => {
+                    let pieces = pieces.into_iter().map(|piece| (ticket, piece));
+                    return self.outbox.extend(pieces);
+                }
+                Err((cause, reason)) => self.end(ticket, Fate::Lost(cause, reason)),
+            }
+        }
     }
 
     fn send(&mut self, ticket: Ticket, piece: &Numbered, bytes: Bytes) {
@@ -301,14 +302,20 @@ impl Delivery {
             return;
         };
         note(record);
-        match record.settled(&*self.formatter) {
-            None => {}
-            Some(Fate::Again) => self.inbox.again(ticket),
-            Some(Fate::Delivered) => {
+        if let Some(fate) = record.settled() {
+            self.end(ticket, fate);
+        }
+    }
+
+    fn end(&mut self, ticket: Ticket, fate: Fate) {
+        self.settled = true;
+        match fate {
+            Fate::Again => self.inbox.again(ticket),
+            Fate::Delivered => {
                 self.records.remove(&ticket);
                 self.inbox.delivered(ticket);
             }
-            Some(Fate::Lost(cause, reason)) => {
+            Fate::Lost(cause, reason) => {
                 self.records.remove(&ticket);
                 self.told.tell(&self.name, &reason);
                 self.inbox.lose(ticket, cause, &reason);
@@ -412,6 +419,7 @@ impl Delivery {
             self.settle(settled);
         }
         self.flight.abort_all();
+        self.inbox.settled();
         let left = self.inbox.left();
         if left > 0 && self.inbox.is_durable() {
             tracing::info!(output = self.name, "{left} envelopes stay in the spool");
@@ -422,14 +430,6 @@ impl Delivery {
 
     fn publish(&self) {
         self.inbox.counters.in_flight.set(self.flight.len() as u64);
-    }
-}
-
-/// Resolves when a logger that is being opened is back; never, if none is.
-async fn opening(logger: &mut Place) -> Result<Opened, JoinError> {
-    match logger {
-        Place::Opening(task) => task.await,
-        _ => pending().await,
     }
 }
 

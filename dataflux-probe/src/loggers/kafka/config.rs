@@ -165,7 +165,7 @@ impl Settings {
                     .saturating_sub(OVERHEAD + context.output.len())
                     .max(1),
                 in_flight: IN_FLIGHT,
-                in_flight_bytes: 5 * bytes(&keys.batch_bytes).max(bytes(&keys.message_bytes)) / 2,
+                in_flight_bytes: 5 * bytes(&keys.batch_bytes).max(bytes(&keys.message_bytes)),
             },
             batch_bytes: bytes(&keys.batch_bytes),
             flush_timeout: keys.flush_timeout.0,

@@ -1,25 +1,120 @@
 //! The side of an inbox that the thread of its spool sees.
 
 use std::{
-    sync::PoisonError,
+    collections::{HashMap, VecDeque},
+    ops::RangeInclusive,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{BATCH, Held, Inbox, Work};
+use super::{BATCH, Held, Inbox, STUCK};
 use crate::{
-    model::{Cause, Numbered},
+    model::{Cause, Gap, Numbered, Stream, WallTime},
     pipeline::{
         resolution::Resolution,
         spool::{self, Loss, Recovered, worker::Settled},
     },
 };
 
+/// What is known of a record of the disk that is with the delivery.
+pub(super) struct HandedOver {
+    pub(super) stream: Arc<Stream>,
+    pub(super) range: RangeInclusive<u64>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) stop_time: WallTime,
+}
+
+impl HandedOver {
+    pub(super) fn new(record: &Numbered) -> Self {
+        Self {
+            stream: Arc::clone(&record.stream),
+            range: record.range.clone(),
+            gaps: record.gaps.clone(),
+            stop_time: record.envelope.window.stop,
+        }
+    }
+}
+
+/// What the delivery and the spool's thread tell each other.
+#[derive(Default)]
+pub(super) struct Disk {
+    pub(super) ready: VecDeque<(spool::Ticket, Numbered)>,
+    /// With the delivery. The disk has their envelopes.
+    pub(super) out: HashMap<spool::Ticket, HandedOver>,
+    pub(super) settled: Vec<Settled>,
+    /// How many records the delivery would take now.
+    pub(super) wanted: usize,
+    /// Grows with what gets through, from 0 while nothing does.
+    pub(super) batch: usize,
+    /// With the spool's thread, on the way to the disk.
+    pub(super) taken: usize,
+    /// Records and bytes on the disk.
+    pub(super) len: usize,
+    pub(super) bytes: u64,
+    /// The disk fails: records leave from memory.
+    pub(super) broken: bool,
+    /// It takes nothing more until something is settled; what is in memory merges.
+    pub(super) full: bool,
+    /// What is being merged has changed since the disk was told.
+    pub(super) merging_changed: bool,
+    /// Since when the thread has been at the disk.
+    pub(super) busy: Option<Instant>,
+    /// People know that it is stuck there.
+    pub(super) stuck_is_told: bool,
+    pub(super) finish: bool,
+    /// Its thread waits to be woken.
+    pub(super) asleep: bool,
+}
+
+impl Disk {
+    /// How many records to have ready at once.
+    pub(super) fn batch(&self) -> usize {
+        self.batch.clamp(1, BATCH)
+    }
+
+    /// Whether its thread has nothing to do, with this many records in memory.
+    pub(super) fn is_idle(&self, waiting: usize) -> bool {
+        let more = self.len > self.out.len() + self.ready.len();
+        // Several at a time cost less.
+        let asked = 2 * self.wanted > self.batch() && more
+            || waiting > 0 && !self.full
+            || waiting == 0 && self.merging_changed;
+        !self.finish && (self.broken || self.settled.is_empty() && !asked)
+    }
+
+    /// Whether records go past it.
+    pub(super) fn is_passed_by(&self) -> bool {
+        self.broken || self.is_stuck()
+    }
+
+    pub(super) fn is_stuck(&self) -> bool {
+        self.busy.is_some_and(|since| since.elapsed() > STUCK)
+    }
+}
+
+/// For the spool's thread.
+#[derive(Default)]
+pub(in crate::pipeline) struct Work {
+    /// With the name of their stream.
+    pub(in crate::pipeline) incoming: Vec<(String, Numbered)>,
+    /// What is being merged, under the numbers that come next, if the disk is to keep it.
+    pub(in crate::pipeline) merging: Option<Vec<(String, Numbered)>>,
+    pub(in crate::pipeline) settled: Vec<Settled>,
+    /// How many records to have ready.
+    pub(in crate::pipeline) wanted: usize,
+    /// Nothing comes after this.
+    pub(in crate::pipeline) finish: bool,
+}
+
 impl Inbox {
     /// Waits until there is something to do, or for this long.
     pub(in crate::pipeline) fn work(&self, patience: Duration) -> Work {
         let idle = |held: &mut Held| {
             let waiting = held.queue.waiting();
-            held.disk.as_ref().is_some_and(|disk| disk.is_idle(waiting))
+            held.disk.as_mut().is_some_and(|disk| {
+                disk.asleep = disk.is_idle(waiting);
+                disk.asleep
+            })
         };
         let held = self.lock();
         let waited = self.work.wait_timeout_while(held, patience, idle);
@@ -52,6 +147,7 @@ impl Inbox {
             let pending = resolution.iter().flat_map(Resolution::pending);
             pending.map(|shaped| streams.preview(shaped)).collect()
         });
+        disk.asleep = false;
         disk.full &= disk.settled.is_empty();
         disk.taken = incoming.len();
         disk.busy = Some(Instant::now());
@@ -94,7 +190,7 @@ impl Inbox {
             }
             (disk.len, disk.bytes) = holds.unwrap_or_default();
         }
-        self.publish(&held);
+        self.publish(&mut held);
         let news = held
             .disk
             .as_ref()
@@ -167,13 +263,15 @@ impl Inbox {
 
     /// The delivery is over: what is left goes to the disk, and the thread ends.
     pub(in crate::pipeline) fn finish(&self) {
-        if let Some(disk) = &mut self.lock().disk {
-            disk.finish = true;
+        match &mut self.lock().disk {
+            Some(disk) => disk.finish = true,
+            None => self.reject_no_more(),
         }
         self.work.notify_all();
-        *self
-            .dead_letters
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// No record will be rejected any more.
+    pub(in crate::pipeline) fn reject_no_more(&self) {
+        *self.dead_letters() = None;
     }
 }

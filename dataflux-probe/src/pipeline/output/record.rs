@@ -6,11 +6,12 @@ use crate::{
     pipeline::split,
 };
 
-/// A record from its first hand-over to its end.
+/// A record from its first hand-over to its end. Its content is with the queue, which gives it again for a repeat.
+#[derive(Default)]
 pub(super) struct Record {
-    whole: Numbered,
-    /// How it has to be cut. Stays the same for all repeats, or parts of different cuts could be taken for one set.
-    parts: Option<Vec<Numbered>>,
+    /// How large its pieces may be, if it has to be cut. Stays the same for all repeats, or parts of different cuts could be
+    /// taken for one set.
+    cut: Option<usize>,
     /// Pieces that have not settled.
     pending: usize,
     pub(super) again: bool,
@@ -21,6 +22,7 @@ pub(super) struct Record {
 }
 
 /// What is to be done about a record whose pieces have all settled.
+#[derive(Debug)]
 pub(super) enum Fate {
     Delivered,
     Again,
@@ -28,46 +30,41 @@ pub(super) enum Fate {
 }
 
 impl Record {
-    pub(super) fn new(whole: Numbered) -> Self {
-        Self {
-            whole,
-            parts: None,
-            pending: 0,
-            again: false,
-            too_large: None,
-            lost: None,
-        }
-    }
-
     /// The pieces to hand over now.
-    pub(super) fn begin(&mut self) -> &[Numbered] {
-        let pieces = match &self.parts {
-            Some(parts) => parts.as_slice(),
-            None => std::slice::from_ref(&self.whole),
+    ///
+    /// # Errors
+    /// It cannot be cut as it has to be: that is its end.
+    pub(super) fn begin(
+        &mut self,
+        whole: Numbered,
+        formatter: &dyn Formatter,
+    ) -> Result<Vec<Numbered>, (Cause, String)> {
+        let pieces = match self.cut {
+            None => vec![whole],
+            Some(limit) => match split::parts(formatter, &whole, limit) {
+                Ok(Some(parts)) => parts,
+                Ok(None) => {
+                    let reason = "a single series is too large".to_owned();
+                    return Err((Cause::Rejected, reason));
+                }
+                Err(error) => return Err((Cause::Unformattable, format!("{error:#}"))),
+            },
         };
-        (self.pending, self.again, self.too_large) = (pieces.len(), false, None);
-        pieces
+        self.pending = pieces.len();
+        Ok(pieces)
     }
 
-    /// One piece has settled. With the last one it is decided what becomes of the record; it is cut if it has to be.
-    pub(super) fn settled(&mut self, formatter: &dyn Formatter) -> Option<Fate> {
+    /// One piece has settled. With the last one it is decided what becomes of the record.
+    pub(super) fn settled(&mut self) -> Option<Fate> {
         self.pending -= 1;
         if self.pending > 0 {
             return None;
         }
-        if let (None, Some(limit)) = (&self.lost, self.too_large) {
-            match split::parts(formatter, &self.whole, limit) {
-                Ok(Some(parts)) => self.parts = Some(parts),
-                Ok(None) => {
-                    let reason = "a single series is too large".to_owned();
-                    self.lost = Some((Cause::Rejected, reason));
-                }
-                Err(error) => self.lost = Some((Cause::Unformattable, format!("{error:#}"))),
-            }
-        }
+        let (again, too_large) = (std::mem::take(&mut self.again), self.too_large.take());
+        self.cut = too_large.or(self.cut);
         Some(match self.lost.take() {
             Some((cause, reason)) => Fate::Lost(cause, reason),
-            None if self.again || self.too_large.is_some() => Fate::Again,
+            None if again || too_large.is_some() => Fate::Again,
             None => Fate::Delivered,
         })
     }

@@ -16,7 +16,11 @@ use super::{
     },
     *,
 };
-use crate::{loggers::Limits, metadata::names::Names, model::Window};
+use crate::{
+    loggers::{Limits, Logger},
+    metadata::names::Names,
+    model::Window,
+};
 
 mod losses;
 mod pace;

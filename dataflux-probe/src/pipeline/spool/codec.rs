@@ -5,8 +5,9 @@
 //! `docs/spool.md`.
 
 mod definitions;
+mod outgoing;
 
-use std::{borrow::Cow, ptr, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use zstd::{
@@ -19,6 +20,7 @@ use crate::model::{
     Value, Window,
 };
 use dataflux_common::histogram::BUCKETS;
+use outgoing::Outgoing;
 
 /// A body that would be larger is refused, uncompressed: nothing that reads allocates more than that.
 pub(super) const LARGEST: usize = 64 << 20;
@@ -60,6 +62,9 @@ pub(super) struct Codec {
     packed: Vec<u8>,
     /// The header seldom changes from one envelope to the next.
     header: Header,
+    outgoing: Outgoing,
+    /// The definitions of the last envelope that was read: those of the next one are mostly the same.
+    incoming: Vec<&'static MetricDef>,
 }
 
 /// A header and its text.
@@ -69,15 +74,15 @@ struct Header {
     sections: Vec<(&'static str, String)>,
 }
 
+/// A rejected envelope on the way out, or in.
 #[derive(Serialize, Deserialize)]
-struct WireLetter<'a> {
+struct WireLetter<'a, E> {
     reason: &'a str,
     cause: Cause,
-    #[serde(borrow)]
-    envelope: WireEnvelope<'a>,
+    envelope: E,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct WireEnvelope<'a> {
     window: Window,
     #[serde(borrow)]
@@ -95,10 +100,10 @@ struct WireDefinition<'a> {
     labels: Cow<'a, [&'a str]>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct WireSource<'a> {
     reader: &'a str,
-    health: Cow<'a, Health>,
+    health: Health,
     window: Window,
     covered: Duration,
     lost: u64,
@@ -108,15 +113,15 @@ struct WireSource<'a> {
     metrics: Vec<WireMetric<'a>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct WireMetric<'a> {
     /// Place among the definitions.
     definition: u32,
-    entity: Cow<'a, Option<Entity>>,
+    entity: Option<Entity>,
     entity_id: Option<u32>,
     entity_name: Option<&'a str>,
-    labels: Cow<'a, Box<[LabelValue]>>,
-    value: Cow<'a, Value>,
+    labels: Box<[LabelValue]>,
+    value: Value,
 }
 
 impl Codec {
@@ -127,20 +132,22 @@ impl Codec {
             plain: Vec::new(),
             packed: Vec::new(),
             header: Header::default(),
+            outgoing: Outgoing::default(),
+            incoming: Vec::new(),
         }
     }
 
     /// The body of an envelope.
     pub(super) fn encode(&mut self, envelope: &Envelope) -> Body<'_> {
-        self.header.follow(&envelope.metadata);
-        write(&wire(envelope, &self.header), &mut self.plain);
+        self.encode_plain(envelope);
         self.pack()
     }
 
     /// The body of an envelope that zstd is not to go over.
     pub(super) fn encode_plain(&mut self, envelope: &Envelope) -> Body<'_> {
         self.header.follow(&envelope.metadata);
-        write(&wire(envelope, &self.header), &mut self.plain);
+        let wire = self.outgoing.wire(envelope, &self.header);
+        write(&wire, &mut self.plain);
         Body {
             bytes: &self.plain,
             compressed: false,
@@ -158,7 +165,7 @@ impl Codec {
         let letter = WireLetter {
             reason,
             cause,
-            envelope: wire(envelope, &self.header),
+            envelope: self.outgoing.wire(envelope, &self.header),
         };
         write(&letter, &mut self.plain);
         self.pack()
@@ -167,16 +174,17 @@ impl Codec {
     /// The envelope of a body.
     pub(super) fn decode(&mut self, body: Body<'_>) -> Result<Envelope, Damaged> {
         let wire = read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
-        model(wire, &mut self.header)
+        model(wire, &mut self.header, &mut self.incoming)
     }
 
     /// The rejected envelope of a body.
     pub(super) fn decode_letter(&mut self, body: Body<'_>) -> Result<Letter, Damaged> {
-        let letter: WireLetter<'_> = read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
+        let letter: WireLetter<'_, WireEnvelope<'_>> =
+            read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
         Ok(Letter {
             reason: letter.reason.to_owned(),
             cause: letter.cause,
-            envelope: model(letter.envelope, &mut self.header)?,
+            envelope: model(letter.envelope, &mut self.header, &mut self.incoming)?,
         })
     }
 
@@ -273,85 +281,31 @@ impl Header {
     }
 }
 
-/// The definitions of an envelope, in the order of their first series.
-#[derive(Default)]
-struct Table {
-    definitions: Vec<&'static MetricDef>,
-}
-
-impl Table {
-    fn place(&mut self, def: &'static MetricDef) -> u32 {
-        // From the end, because most readers give the series of a metric one after the other.
-        let known = &mut self.definitions;
-        let place = known.iter().rposition(|&known| ptr::eq(known, def));
-        let place = place.unwrap_or_else(|| {
-            definitions::remember(def);
-            known.push(def);
-            known.len() - 1
-        });
-        u32::try_from(place).expect("definitions are few")
-    }
-}
-
-fn wire<'a>(envelope: &'a Envelope, header: &'a Header) -> WireEnvelope<'a> {
-    let mut table = Table::default();
-    let sources = envelope
-        .sources
-        .iter()
-        .map(|source| wire_source(source, &mut table));
-    let sources = sources.collect();
-    let sections = header.sections.iter().map(|(name, text)| (*name, &**text));
-    let definition = |def: &&'static MetricDef| WireDefinition {
-        name: def.name,
-        kind: def.kind,
-        unit: def.unit,
-        labels: Cow::Borrowed(def.labels),
-    };
-    WireEnvelope {
-        window: envelope.window,
-        sections: sections.collect(),
-        definitions: table.definitions.iter().map(definition).collect(),
-        sources,
-    }
-}
-
-fn wire_source<'a>(source: &'a Source, table: &mut Table) -> WireSource<'a> {
-    let unsupported = source.unsupported.iter().map(|def| table.place(def));
-    let unsupported = unsupported.collect();
-    let metrics = source.metrics.iter().map(|metric| WireMetric {
-        definition: table.place(metric.def),
-        entity: Cow::Borrowed(&metric.entity),
-        entity_id: metric.entity_id,
-        entity_name: metric.entity_name.as_deref(),
-        labels: Cow::Borrowed(&metric.labels),
-        value: Cow::Borrowed(&metric.value),
-    });
-    WireSource {
-        reader: source.reader,
-        health: Cow::Borrowed(&source.health),
-        window: source.window,
-        covered: source.covered,
-        lost: source.lost,
-        unsupported,
-        metrics: metrics.collect(),
-    }
-}
-
-fn model(wire: WireEnvelope<'_>, header: &mut Header) -> Result<Envelope, Damaged> {
-    let definitions = wire.definitions.iter().map(|definition| {
+fn model(
+    wire: WireEnvelope<'_>,
+    header: &mut Header,
+    definitions: &mut Vec<&'static MetricDef>,
+) -> Result<Envelope, Damaged> {
+    definitions.truncate(wire.definitions.len());
+    for (place, definition) in wire.definitions.iter().enumerate() {
         let WireDefinition {
             name,
             kind,
             unit,
             labels,
         } = definition;
-        definitions::find(name, *kind, *unit, labels)
-    });
-    let definitions = definitions.collect::<Result<Vec<_>, _>>()?;
+        let like = definitions.get(place).filter(|def| {
+            def.name == *name && (def.kind, def.unit) == (*kind, *unit) && def.labels == &**labels
+        });
+        if like.is_none() {
+            let found = definitions::find(name, *kind, *unit, labels)?;
+            definitions.splice(place..(place + 1).min(definitions.len()), [found]);
+        }
+    }
     let sources = wire
         .sources
         .into_iter()
-        .map(|source| model_source(source, &definitions));
+        .map(|source| model_source(source, definitions));
     Ok(Envelope {
         window: wire.window,
         metadata: header.find(&wire.sections)?,
@@ -382,11 +336,11 @@ fn model_source(
         check(def.kind, &metric.value)?;
         Ok(Metric {
             def,
-            entity: metric.entity.into_owned(),
+            entity: metric.entity,
             entity_id: metric.entity_id,
             entity_name: metric.entity_name.map(&mut shared),
-            labels: metric.labels.into_owned(),
-            value: metric.value.into_owned(),
+            labels: metric.labels,
+            value: metric.value,
         })
     };
     let metrics = source.metrics.into_iter().map(metric);
@@ -395,7 +349,7 @@ fn model_source(
     metrics.shrink_to_fit();
     Ok(Source {
         reader: definitions::name(source.reader)?,
-        health: source.health.into_owned(),
+        health: source.health,
         window: source.window,
         covered: source.covered,
         lost: source.lost,

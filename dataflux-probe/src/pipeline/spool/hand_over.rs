@@ -115,6 +115,13 @@ impl Spool {
         }
     }
 
+    /// A record that was handed over, as far as it stands in the spool.
+    pub(super) fn handed(&mut self, ticket: Ticket) -> Option<Result<Numbered, ReadError>> {
+        let handed = self.handed.iter().find(|handed| handed.ticket == ticket)?;
+        let (key, entry) = (handed.key, handed.entry);
+        Some(self.record(key, entry))
+    }
+
     /// A record that is safe at the other end.
     pub(super) fn delivered(&mut self, ticket: Ticket, stop_time: WallTime) {
         if let Some(Out { key, entry, .. }) = self.take(ticket) {
@@ -174,7 +181,12 @@ impl Spool {
         match settled {
             Settled::Again(ticket) => self.again(ticket),
             Settled::Delivered(ticket, stop_time) => self.delivered(ticket, stop_time),
-            Settled::Lost(ticket, stop_time, cause) => self.lose(ticket, stop_time, cause),
+            Settled::Lost {
+                ticket,
+                stop_time,
+                cause,
+                ..
+            } => self.lose(ticket, stop_time, cause),
             Settled::Passed { name, record, lost } => self.passed(&name, &record, lost),
         }
     }

@@ -101,8 +101,8 @@ struct Out {
     out: bool,
 }
 
-/// How many envelopes are kept in memory beside the disk.
-const TAIL: usize = 32;
+/// How many envelopes are kept in memory beside the disk, while no more than that wait.
+const TAIL: usize = 128;
 
 /// A record that is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +188,12 @@ impl Spool {
         self.store.append(key, &head, envelope)
     }
 
+    /// With more of them waiting, those that leave next would not be among the last ones.
     fn remember(&mut self, spot: Spot, envelope: Arc<Envelope>) {
+        if self.waiting.len() > TAIL {
+            self.tail = VecDeque::new();
+            return;
+        }
         self.tail.push_back((spot, envelope));
         if self.tail.len() > TAIL {
             self.tail.pop_front();

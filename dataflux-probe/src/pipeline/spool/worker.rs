@@ -41,7 +41,13 @@ pub enum SpoolSync {
 pub(in crate::pipeline) enum Settled {
     Again(Ticket),
     Delivered(Ticket, WallTime),
-    Lost(Ticket, WallTime, Cause),
+    Lost {
+        ticket: Ticket,
+        stop_time: WallTime,
+        cause: Cause,
+        /// For people.
+        reason: String,
+    },
     /// It left from memory, and is delivered or lost.
     Passed {
         name: String,
@@ -109,6 +115,7 @@ impl Worker {
         {
             tracing::warn!(output = self.settings.output, "closing the spool: {error}");
         }
+        self.inbox.reject_no_more();
         self.inbox.filled.notify_one();
     }
 
@@ -157,6 +164,23 @@ impl Worker {
             finish,
         } = work;
         for one in settled {
+            if let Settled::Lost {
+                ticket,
+                cause,
+                reason,
+                ..
+            } = &one
+                && self.inbox.keeps_rejected()
+            {
+                match spool.handed(*ticket) {
+                    Some(Ok(record)) => self.inbox.keep_rejected(record, *cause, reason.clone()),
+                    Some(Err(error)) => {
+                        let output = &self.settings.output;
+                        tracing::warn!(output, "a rejected envelope is not kept: {error}");
+                    }
+                    None => {}
+                }
+            }
             spool.settle(one);
         }
         let due = self.checked.elapsed() >= PACE;

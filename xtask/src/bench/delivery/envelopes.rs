@@ -135,7 +135,8 @@ pub(super) fn varied(envelope: &Envelope, count: usize) -> Vec<Arc<Envelope>> {
 fn vary(value: &mut Value, like: &Value, random: &mut Random) {
     match (value, like) {
         (Value::Counter { value, total }, Value::Counter { value: like, .. }) => {
-            *value = like.map(|like| random.around(like));
+            // Readers leave out what has not changed.
+            *value = like.map(|like| random.around(like).max(like.min(1)));
             *total = total.wrapping_add(value.unwrap_or(0));
         }
         (Value::Gauge { value, min, max }, Value::Gauge { value: like, .. }) => {

@@ -38,8 +38,8 @@ use crate::command::say;
 const COUNT: u64 = 8_000;
 /// Different ones among them.
 const VARIANTS: usize = 128;
-/// The bench makes no more while so many are not delivered: half as many again as the logger has in flight.
-const AHEAD: usize = 224;
+/// The bench makes no more while so many wait to be handed over: a probe's next ones come an interval later.
+const AHEAD: usize = 96;
 /// Measurements that do not count, before all others.
 const WARM_UP: usize = 5;
 /// How long one measurement may take.
@@ -258,7 +258,7 @@ impl Ours<'_> {
             let mut feed = Feed::start(outputs, Some(state), &config.context.counters, names)?;
             // The connection and the topic are there before anything is measured.
             feed.tick(Envelope::clone(&envelopes[0]));
-            settled(&feed, 0).await?;
+            until(|| feed.left() == 0).await?;
             // As payloads are for librdkafka, what was read is there before anything is measured.
             let read: Vec<_> = (0..COUNT)
                 .zip(envelopes.iter().cycle())
@@ -267,13 +267,10 @@ impl Ours<'_> {
             let begin = Instant::now();
             for read in read {
                 feed.tick(read);
-                if feed.left() >= AHEAD {
-                    settled(&feed, AHEAD - 16).await?;
-                } else {
-                    tokio::task::yield_now().await;
-                }
+                tokio::task::yield_now().await;
+                until(|| feed.waiting() < AHEAD).await?;
             }
-            settled(&feed, 0).await?;
+            until(|| feed.left() == 0).await?;
             let took = begin.elapsed();
             feed.stop(Duration::from_secs(1)).await;
             anyhow::Ok(took)
@@ -290,10 +287,10 @@ impl Ours<'_> {
     }
 }
 
-/// Waits until no more than so many envelopes are left.
-async fn settled(feed: &Feed, most: usize) -> anyhow::Result<()> {
+/// Waits until it is so.
+async fn until(is_so: impl Fn() -> bool) -> anyhow::Result<()> {
     let begin = Instant::now();
-    while feed.left() > most {
+    while !is_so() {
         tokio::time::sleep(Duration::from_millis(1)).await;
         anyhow::ensure!(begin.elapsed() < PATIENCE, "the probe does not deliver");
     }

@@ -1,5 +1,7 @@
 //! What is encoded is decoded, and nothing else is.
 
+use std::ptr;
+
 use proptest::prelude::*;
 
 use super::*;

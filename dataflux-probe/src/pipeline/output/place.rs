@@ -1,0 +1,26 @@
+//! Where the logger of an output is: open, closed, or on the way.
+
+use std::future::pending;
+
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::loggers::{Logger, SendError};
+
+/// A logger that came back from being opened.
+pub(super) type Opened = (Box<dyn Logger>, Result<(), SendError>);
+
+/// Where the logger is.
+pub(super) enum Place {
+    Open(Box<dyn Logger>),
+    Closed(Box<dyn Logger>),
+    Opening(JoinHandle<Opened>),
+    Gone,
+}
+
+/// Resolves when a logger that is being opened is back; never, if none is.
+pub(super) async fn opening(logger: &mut Place) -> Result<Opened, JoinError> {
+    match logger {
+        Place::Opening(task) => task.await,
+        _ => pending().await,
+    }
+}
