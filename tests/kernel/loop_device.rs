@@ -141,7 +141,7 @@ impl LoopDevice {
     /// Discards a range of bytes.
     pub(crate) fn discard(&self, start: u64, bytes: u64) {
         /// `_IO(0x12, 119)` of include/uapi/linux/fs.h.
-        const BLKDISCARD: libc::c_ulong = 0x1277;
+        const BLKDISCARD: libc::Ioctl = 0x1277;
         let range = [start, bytes];
         // SAFETY: BLKDISCARD reads two u64 at the pointer.
         let result = unsafe { libc::ioctl(self.file.as_raw_fd(), BLKDISCARD, range.as_ptr()) };

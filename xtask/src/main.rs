@@ -8,6 +8,7 @@ mod debug_info;
 mod docs;
 mod fuzz;
 mod kafka;
+mod kernel_test;
 mod object_check;
 mod probe_binary;
 mod run;
@@ -16,6 +17,7 @@ mod setup;
 mod soak;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ enum Xtask {
     BuildEbpf(build_ebpf::Args),
     Run(run::Args),
     Test(test::Args),
+    KernelTest(kernel_test::Args),
     Check(check::Args),
     Docs(docs::Args),
     Bench(bench::Args),
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
             Xtask::BuildEbpf(args) => build_ebpf::main(&args),
             Xtask::Run(args) => run::main(&args),
             Xtask::Test(args) => test::main(&args),
+            Xtask::KernelTest(args) => kernel_test::main(&args),
             Xtask::Check(args) => check::main(&args),
             Xtask::Docs(args) => docs::main(&args),
             Xtask::Bench(args) => bench::main(&args),
