@@ -12,5 +12,6 @@ mod interfaces;
 mod lacking;
 mod loop_device;
 mod network;
+mod privileges;
 mod scheduler;
 mod spool_disk;

@@ -3,4 +3,5 @@
 pub mod probe;
 pub mod sequence;
 pub mod sums;
+pub mod user;
 pub mod workspace;

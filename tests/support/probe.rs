@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::chown, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
@@ -10,10 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::CapabilitySet,
+};
 use tempfile::TempDir;
 
-use crate::workspace;
+use crate::{user, workspace};
 
 /// How long anything may take before a test calls it hung.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,6 +51,8 @@ pub struct Probe {
     child: Option<Child>,
     /// A program and arguments that become the probe; empty for none.
     under: Vec<String>,
+    /// Starts as a user that owns nothing but the folder, with these capabilities.
+    nobody: Option<CapabilitySet>,
 }
 
 /// How a probe ended.
@@ -84,12 +89,29 @@ impl Probe {
             folder,
             child: None,
             under: Vec::new(),
+            nobody: None,
         }
     }
 
     /// From now on it starts through a program that gets the probe's own command as its last arguments and becomes it.
     pub fn start_under(&mut self, words: &[&str]) {
         self.under = words.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// From now on it starts as a user that owns its folder and nothing else, with these capabilities and no others. Needs
+    /// root.
+    ///
+    /// # Panics
+    /// The folder cannot be given away.
+    pub fn start_as_nobody(&mut self, capabilities: CapabilitySet) {
+        // That user need not be able to get at where the program was built.
+        fs::copy(binary(), self.path("program")).expect("there is room for temporary files");
+        let entries = fs::read_dir(self.folder.path()).expect("it is there");
+        let paths = entries.flatten().map(|entry| entry.path());
+        for path in paths.chain([self.folder.path().to_owned()]) {
+            chown(path, Some(user::NOBODY), Some(user::NOBODY)).expect("the test is root");
+        }
+        self.nobody = Some(capabilities);
     }
 
     /// Starts it, again after an end, with the same folder and configuration.
@@ -111,6 +133,7 @@ impl Probe {
             .open(self.path("diagnostics"))
             .expect("the folder is writable");
         let mut command = match self.under.split_first() {
+            None if self.nobody.is_some() => Command::new(self.path("program")),
             None => Command::new(binary()),
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
@@ -118,6 +141,9 @@ impl Probe {
                 command
             }
         };
+        if let Some(capabilities) = self.nobody {
+            user::start_as_nobody(&mut command, capabilities);
+        }
         let mut child = command
             .arg("--config")
             .arg(self.path("probe.toml"))

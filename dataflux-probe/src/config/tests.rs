@@ -175,7 +175,7 @@ fn every_mistake_has_its_place_and_what_is_known() {
         ),
         (
             "[metric.cpu]",
-            "p.toml:1: metric: unknown section; known: probe, metadata, metrics, output",
+            "p.toml:1: metric: unknown section; known: probe, health, metadata, metrics, output",
         ),
         (
             "[probe]\nroots = '/'",
