@@ -10,6 +10,7 @@ mod fuzz;
 mod kafka;
 mod kernel_test;
 mod object_check;
+mod package;
 mod probe_binary;
 mod run;
 mod rustc_wrapper;
@@ -37,6 +38,7 @@ enum Xtask {
     Bench(bench::Args),
     Fuzz(fuzz::Args),
     Kafka(kafka::Args),
+    Package(package::Args),
     Soak(soak::Args),
     #[command(hide = true)]
     BenchLoad(bench::load::Args),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
             Xtask::Bench(args) => bench::main(&args),
             Xtask::Fuzz(args) => fuzz::main(&args),
             Xtask::Kafka(args) => kafka::main(&args),
+            Xtask::Package(args) => package::main(&args),
             Xtask::Soak(args) => soak::main(&args),
             Xtask::BenchLoad(args) => bench::load::main(&args),
         }

@@ -46,6 +46,12 @@ pub(crate) const CARGO_DENY: Tool = Tool {
     version: "0.20.2",
 };
 
+/// Makes the Debian package.
+pub(crate) const CARGO_DEB: Tool = Tool {
+    name: "cargo-deb",
+    version: "3.8.0",
+};
+
 /// The compiler and the linker if both are there; otherwise the error names the commands that bring them.
 pub(crate) fn find_kernel_tools() -> anyhow::Result<KernelTools> {
     let Some(route) = Route::find() else {

@@ -20,11 +20,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What the file holds, as one JSON object.
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
-    /// A file that outlives a reboot says nothing.
-    boot_id: String,
     stage: String,
     windows: u64,
-    /// On CLOCK_MONOTONIC, which nobody sets.
+    /// On CLOCK_MONOTONIC, which nobody sets; a file that outlives a reboot is mostly of the future.
+    written_ns: u64,
+    /// On the same clock.
     live_until_ns: u64,
 }
 
@@ -32,7 +32,6 @@ struct Content {
 #[derive(Debug)]
 pub(super) struct HealthFile {
     path: PathBuf,
-    boot_id: String,
     failed: bool,
 }
 
@@ -41,10 +40,9 @@ impl HealthFile {
     pub(super) fn open(path: PathBuf, beat: &Beat) -> Self {
         let mut file = Self {
             path,
-            boot_id: boot_id(),
             failed: false,
         };
-        let written = write(&file.path, &file.content(beat));
+        let written = write(&file.path, &content(beat));
         file.note(written);
         file
     }
@@ -53,7 +51,7 @@ impl HealthFile {
     pub(super) async fn run(mut self, mut beats: Receiver<Beat>) {
         while beats.changed().await.is_ok() {
             let beat = *beats.borrow_and_update();
-            let (path, content) = (self.path.clone(), self.content(&beat));
+            let (path, content) = (self.path.clone(), content(&beat));
             let written = spawn_blocking(move || write(&path, &content)).await;
             self.note(written.map_err(anyhow::Error::from).flatten());
             let stage = beat.stage;
@@ -67,16 +65,6 @@ impl HealthFile {
         drop(fs::remove_file(&self.path));
     }
 
-    fn content(&self, beat: &Beat) -> Content {
-        let left = beat.until.saturating_duration_since(Instant::now());
-        Content {
-            boot_id: self.boot_id.clone(),
-            stage: beat.stage.word().to_owned(),
-            windows: beat.windows,
-            live_until_ns: nanoseconds(monotonic() + left),
-        }
-    }
-
     /// Says once that it cannot be written, and once that it can again.
     fn note(&mut self, written: anyhow::Result<()>) {
         match &written {
@@ -85,6 +73,19 @@ impl HealthFile {
             _ => {}
         }
         self.failed = written.is_err();
+    }
+}
+
+fn content(beat: &Beat) -> Content {
+    let (now, left) = (
+        monotonic(),
+        beat.until.saturating_duration_since(Instant::now()),
+    );
+    Content {
+        stage: beat.stage.word().to_owned(),
+        windows: beat.windows,
+        written_ns: nanoseconds(now),
+        live_until_ns: nanoseconds(now + left),
     }
 }
 
@@ -123,13 +124,13 @@ pub fn judge(path: &Path) -> Judgement {
         Err(error) => return not_live(format!("{}: {error}", path.display())),
     };
     match serde_json::from_str::<Content>(&text) {
-        Ok(content) => judge_content(&content, &boot_id(), nanoseconds(monotonic())),
+        Ok(content) => judge_content(&content, nanoseconds(monotonic())),
         Err(error) => not_live(format!("{}: not a health file: {error}", path.display())),
     }
 }
 
-fn judge_content(content: &Content, boot_id: &str, now: u64) -> Judgement {
-    let not_live = if content.boot_id != boot_id {
+fn judge_content(content: &Content, now: u64) -> Judgement {
+    let not_live = if now < content.written_ns {
         Some("from before the machine was started".to_owned())
     } else if now > content.live_until_ns {
         let since = Duration::from_nanos(now - content.live_until_ns).as_secs();
@@ -143,12 +144,6 @@ fn judge_content(content: &Content, boot_id: &str, now: u64) -> Judgement {
         not_ready: not_live.clone().or(not_ready),
         not_live,
     }
-}
-
-/// Of the probe's own machine; empty where it cannot be known, on both sides alike.
-fn boot_id() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    text.unwrap_or_default().trim().to_owned()
 }
 
 fn monotonic() -> Duration {
@@ -166,26 +161,26 @@ mod tests {
 
     fn content(stage: Stage) -> Content {
         Content {
-            boot_id: "a".to_owned(),
             stage: stage.word().to_owned(),
             windows: 3,
+            written_ns: 2_000_000_000,
             live_until_ns: 5_000_000_000,
         }
     }
 
-    fn judged(stage: Stage, boot_id: &str, seconds: u64) -> (Option<String>, Option<String>) {
-        let judgement = judge_content(&content(stage), boot_id, seconds * 1_000_000_000);
+    fn judged(stage: Stage, seconds: u64) -> (Option<String>, Option<String>) {
+        let judgement = judge_content(&content(stage), seconds * 1_000_000_000);
         (judgement.not_live, judgement.not_ready)
     }
 
     #[test]
     fn it_is_worth_something_until_its_time_and_its_boot_are_over() {
-        assert_eq!(judged(Stage::Measuring, "a", 5), (None, None));
-        let starting = judged(Stage::Starting, "a", 5);
+        assert_eq!(judged(Stage::Measuring, 5), (None, None));
+        let starting = judged(Stage::Starting, 5);
         assert_eq!(starting, (None, Some("not measuring: starting".into())));
         let stalled = Some("stalled: overdue for 3 s".to_owned());
-        assert_eq!(judged(Stage::Measuring, "a", 8), (stalled.clone(), stalled));
-        let (not_live, _) = judged(Stage::Measuring, "b", 1);
+        assert_eq!(judged(Stage::Measuring, 8), (stalled.clone(), stalled));
+        let (not_live, _) = judged(Stage::Measuring, 1);
         assert!(not_live.is_some());
     }
 
@@ -199,9 +194,13 @@ mod tests {
                 .unwrap()
                 .ends_with("no probe writes it")
         );
-        fs::write(&path, "{\"boot_id\":").unwrap();
+        fs::write(&path, "{\"stage\":").unwrap();
         assert!(judge(&path).not_live.unwrap().contains("not a health file"));
-        write(&path, &content(Stage::Measuring)).unwrap();
+        let future = Content {
+            written_ns: u64::MAX,
+            ..content(Stage::Measuring)
+        };
+        write(&path, &future).unwrap();
         assert_eq!(
             judge(&path).not_live.unwrap(),
             "from before the machine was started"

@@ -1,0 +1,67 @@
+//! The Debian package, by cargo-deb from `[package.metadata.deb]` of the probe's manifest, and what lintian says of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    build_ebpf,
+    command::{self, say},
+    probe_binary::{self, Profile},
+    setup::{self, CARGO_DEB},
+    workspace,
+};
+
+/// Tags that are known. The manual is `dataflux-probe help` and the documents in the package.
+const EXPLAINED: [&str; 1] = ["no-manual-page"];
+
+/// Builds kernel objects, probe and package, and gives the package's path.
+pub(super) fn build() -> anyhow::Result<PathBuf> {
+    build_ebpf::build(&setup::kernel_tools()?)?;
+    probe_binary::build(Profile::Release)?;
+    let folder = workspace::root().join("target/debian");
+    fs::create_dir_all(&folder).context("cannot make target/debian")?;
+    let package = pack(&folder, 1)?;
+    say(format_args!("\n{}", package.display()));
+    Ok(package)
+}
+
+/// Packs the release program that is there, under this revision.
+pub(super) fn pack(folder: &Path, revision: u32) -> anyhow::Result<PathBuf> {
+    let tool = match CARGO_DEB.find() {
+        Some(tool) => tool,
+        None => CARGO_DEB.install(|_| {})?,
+    };
+    let package = folder.join(format!("dataflux-probe-{revision}.deb"));
+    command::run(
+        Command::new(tool)
+            .current_dir(workspace::root().join("dataflux-probe"))
+            .args(["--no-build", "--quiet", "--deb-revision"])
+            .arg(revision.to_string())
+            .arg("--output")
+            .arg(&package),
+    )?;
+    Ok(package)
+}
+
+/// Fails for every complaint that is not explained here.
+pub(super) fn lint(package: &Path) -> anyhow::Result<()> {
+    setup::install_packages("judging the package", &["lintian"])?;
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--allow-root", "--fail-on", "none"]);
+    command::announce(lintian.arg(package));
+    let said = command::read(&mut lintian)?;
+    let unexplained: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("E: ") || line.starts_with("W: "))
+        .filter(|line| !EXPLAINED.iter().any(|tag| line.contains(tag)))
+        .collect();
+    if !unexplained.is_empty() {
+        bail!("lintian: {}", unexplained.join("; "));
+    }
+    Ok(())
+}
