@@ -1,7 +1,9 @@
-//! The real binary on real configurations, without root.
+//! The real binary on real configurations, without root but for containers.
 
 mod commands;
 mod config_errors;
+mod container;
+mod deploy;
 mod grid;
 mod health;
 mod kills;

@@ -24,10 +24,14 @@ const KERNEL_TESTS: (&str, &str) = ("DATAFLUX_KERNEL_TESTS", "required");
 /// Debian's packages of the programs that kernel tests make devices with: `ip`, `losetup` and `mount`.
 const DEVICE_PACKAGES: [&str; 2] = ["iproute2", "mount"];
 
+/// And of what judges the unit of systemd.
+const UNIT_PACKAGES: [&str; 1] = ["systemd"];
+
 pub(crate) fn main(_args: &Args) -> anyhow::Result<()> {
     build_ebpf::build(&setup::kernel_tools()?)?;
     if rustix::process::geteuid().is_root() && setup::has_apt() {
         setup::install_packages("the kernel tests' devices", &DEVICE_PACKAGES)?;
+        setup::install_packages("the test of the unit", &UNIT_PACKAGES)?;
     }
     let kafka = kafka::provide();
     let mut tests = command::cargo("test");

@@ -107,7 +107,10 @@ fn helm() -> anyhow::Result<PathBuf> {
     if helm.is_file() {
         return Ok(helm);
     }
-    let Some(go) = command::find("go").or_else(|| Some("/usr/local/go/bin/go".into())) else {
+    // Go's own archive unpacks to a place that is on few paths.
+    let usual = Path::new("/usr/local/go/bin/go");
+    let usual = usual.is_file().then(|| usual.to_owned());
+    let Some(go) = command::find("go").or(usual) else {
         bail!("helm is built by Go, which is not here");
     };
     say(format_args!(

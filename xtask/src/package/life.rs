@@ -76,7 +76,7 @@ fn prepare(first: &Path, second: &Path) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(&cache).context("cannot make target/debootstrap")?;
         command::run(
             Command::new("debootstrap")
-                .args(["--variant=minbase", "--include=systemd-sysv,adduser,procps"])
+                .args(["--variant=minbase", "--include=systemd-sysv,adduser"])
                 .arg(SUITE)
                 .arg(&unfinished),
         )?;
