@@ -125,9 +125,18 @@ impl EntityKind {
     /// An id as people write it: `254:0` for a device, `2` for an interface.
     #[must_use]
     pub fn format_id(self, id: u32) -> String {
+        match self.parts_of_id(id) {
+            (Some(major), minor) => format!("{major}:{minor}"),
+            (None, id) => id.to_string(),
+        }
+    }
+
+    /// The numbers of an id: major, if it is that of a device, and minor or all of it.
+    #[must_use]
+    pub const fn parts_of_id(self, id: u32) -> (Option<u32>, u32) {
         match self {
-            Self::Device => format!("{}:{}", id >> 20, id & 0xf_ffff),
-            Self::Interface => id.to_string(),
+            Self::Device => (Some(id >> 20), id & 0xf_ffff),
+            Self::Interface => (None, id),
         }
     }
 }

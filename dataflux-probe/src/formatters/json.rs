@@ -202,7 +202,7 @@ fn entity(entity: &Entity, metric: &Metric, out: &mut Writer<'_>) {
     let (id, name) = metric.id_and_name();
     let mut object = out.object();
     if let Some(id) = id {
-        object.plain("id", &entity.kind.format_id(id));
+        object.id("id", entity.kind.parts_of_id(id));
     }
     if let Some(name) = name {
         object.text("name", name);

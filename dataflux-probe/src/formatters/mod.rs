@@ -42,17 +42,20 @@ pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[&json::PLUGIN, &text::PLUGIN];
 
 /// The series, those of a metric one after the other, metrics in the order of their first series.
 fn by_metric(metrics: &[Metric]) -> Vec<&Metric> {
-    let mut known: Vec<&MetricDef> = Vec::new();
-    let placed = metrics.iter().map(|metric| {
-        // From the end, because most readers give the series of a metric one after the other.
-        let place = known.iter().rposition(|def| ptr::eq(*def, metric.def));
-        let place = place.unwrap_or_else(|| {
-            known.push(metric.def);
-            known.len() - 1
-        });
-        (place, metric)
-    });
-    let mut placed: Vec<_> = placed.collect();
-    placed.sort_by_key(|&(place, _)| place);
-    placed.into_iter().map(|(_, metric)| metric).collect()
+    let mut known: Vec<&MetricDef> = Vec::with_capacity(32);
+    let mut in_order = true;
+    for series in metrics.chunk_by(|one, next| ptr::eq(one.def, next.def)) {
+        let def = series[0].def;
+        if known.iter().any(|known| ptr::eq(*known, def)) {
+            in_order = false;
+        } else {
+            known.push(def);
+        }
+    }
+    let mut series: Vec<_> = metrics.iter().collect();
+    // Most readers give the series of a metric one after the other.
+    if !in_order {
+        series.sort_by_cached_key(|one| known.iter().position(|def| ptr::eq(*def, one.def)));
+    }
+    series
 }

@@ -37,7 +37,7 @@ pub(super) fn text(time: WallTime) -> [u8; 30] {
     let second = seconds.rem_euclid(DAY_SECONDS);
     let mut text = TEMPLATE;
     // 64 bits of nanoseconds reach from 1677 to 2262.
-    for (place, mut value) in [
+    for (place, value) in [
         (0..4, year),
         (5..7, month),
         (8..10, day),
@@ -46,6 +46,8 @@ pub(super) fn text(time: WallTime) -> [u8; 30] {
         (17..19, second % 60),
         (20..29, nanoseconds),
     ] {
+        // None is as large as that; 32 bits are divided sooner.
+        let mut value = u32::try_from(value).unwrap_or_default();
         for digit in text[place].iter_mut().rev() {
             *digit += u8::try_from(value % 10).unwrap_or_default();
             value /= 10;

@@ -95,7 +95,7 @@ impl Installation {
     /// Starts the probe and waits until it has attached everything and listens to signals: then it runs.
     pub(super) fn start_and_wait(&self) -> anyhow::Result<RunningProbe> {
         let mut probe = self.start()?;
-        while probe.count_links()? == 0 || !probe.listens()? {
+        while probe.count_links()? == 0 || !probe.is_confined()? {
             sleep(Duration::from_millis(5));
         }
         Ok(probe)
@@ -120,15 +120,36 @@ impl RunningProbe {
         Ok(attached)
     }
 
-    /// Whether it handles SIGTERM, which it does once its start is over.
-    fn listens(&self) -> anyhow::Result<bool> {
+    /// Whether it has given up its privileges, which ends its start, but for giving back memory.
+    fn is_confined(&self) -> anyhow::Result<bool> {
+        Ok(self.status("Seccomp")? == 2)
+    }
+
+    /// Waits until it works: its spool has a thread then.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn wait_for_threads(&self) -> anyhow::Result<()> {
+        while self.status("Threads")? < 2 {
+            sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// A number of `/proc/PID/status`.
+    fn status(&self, name: &str) -> anyhow::Result<u64> {
         let path = self.folder.join("status");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let caught = text
-            .lines()
-            .find_map(|line| u64::from_str_radix(line.strip_prefix("SigCgt:")?.trim(), 16).ok())
-            .with_context(|| format!("{}: no SigCgt", path.display()))?;
-        Ok(caught >> (Signal::TERM.as_raw() - 1) & 1 != 0)
+        let field = |line: &str| {
+            line.strip_prefix(name)?
+                .strip_prefix(':')?
+                .trim()
+                .parse()
+                .ok()
+        };
+        text.lines()
+            .find_map(field)
+            .with_context(|| format!("{}: no {name}", path.display()))
     }
 
     /// Its process id.

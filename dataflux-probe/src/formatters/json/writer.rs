@@ -131,6 +131,18 @@ impl Object<'_> {
         self.out.push(b'"');
     }
 
+    /// The numbers of an entity's id, as text.
+    pub(super) fn id(&mut self, key: &str, (major, minor): (Option<u32>, u32)) {
+        self.begin(key);
+        self.out.push(b'"');
+        if let Some(major) = major {
+            digits(major.into(), self.out);
+            self.out.push(b':');
+        }
+        digits(minor.into(), self.out);
+        self.out.push(b'"');
+    }
+
     pub(super) fn null(&mut self, key: &str) {
         self.begin(key);
         self.out.extend_from_slice(b"null");

@@ -167,6 +167,7 @@ fn drain(
     let mut arriving = Topic::new(&broker.address, topic)?;
     let started = Moment::now();
     let running = installation.start_and_wait()?;
+    running.wait_for_threads()?;
     // The kernel's types, which were read at the start, are given back.
     let clear = running.folder.join("clear_refs");
     fs::write(&clear, "5").with_context(|| clear.display().to_string())?;

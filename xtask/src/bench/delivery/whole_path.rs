@@ -35,13 +35,13 @@ use super::{
 use crate::command::say;
 
 /// Envelopes of each measurement.
-const COUNT: u64 = 8_000;
+const COUNT: u64 = 24_000;
 /// Different ones among them.
 const VARIANTS: usize = 128;
 /// The bench makes no more while so many wait to be handed over: a probe's next ones come an interval later.
 const AHEAD: usize = 96;
 /// Measurements that do not count, before all others.
-const WARM_UP: usize = 5;
+const WARM_UP: usize = 2;
 /// How long one measurement may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
