@@ -3,6 +3,7 @@
 use std::{fs, os::fd::AsRawFd as _, process::Command, thread};
 
 use dataflux_common::limits;
+use dataflux_tests::probe::until;
 use rustix::net::{AddressFamily, SocketType};
 
 /// An interface index that is not in use, nor the one that would share its place, and whose place is not that of the others.
@@ -67,6 +68,9 @@ impl Lone {
                 .expect("switching IPv6 off");
             ip(&["link", "set", end, "up"]);
         }
+        for end in [&lone.name, &peer] {
+            until_it_sends(end);
+        }
         lone
     }
 
@@ -121,6 +125,16 @@ impl Drop for Lone {
             );
         }
     }
+}
+
+/// The kernel notices a carrier later, when it gets round to it; until then an interface that is up drops what it is to send.
+fn until_it_sends(interface: &str) {
+    until("a carrier", || {
+        let state = fs::read_to_string(format!("/sys/class/net/{interface}/operstate"));
+        (state.ok()?.trim() == "up").then_some(())
+    });
+    // The state is set a moment before the queue is, both under the lock that this waits for.
+    ip(&["link", "set", interface, "up"]);
 }
 
 /// Runs `ip` of iproute2.

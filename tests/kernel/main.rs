@@ -15,3 +15,4 @@ mod network;
 mod privileges;
 mod scheduler;
 mod spool_disk;
+mod verifier;

@@ -87,26 +87,49 @@ fn forks_execs_and_exits_are_counted() {
 }
 
 /// Scenario: more spinning threads than CPUs for two seconds.
-/// Guarantees: the time slices of all tasks add up to CPUs x window within 3 %.
+/// Guarantees: the time slices of all tasks add up to CPUs x window within 3 %. A slice counts where it ends, so what lies on
+/// both sides of an edge of the window is counted on one: a machine that lets a slice last for long makes the edges wide, and
+/// is asked again.
 #[test]
 fn time_slices_add_up_to_the_cpus_time() {
+    const ATTEMPTS: usize = 10;
     let Some(_machine) = machine() else { return };
     let cpus = thread::available_parallelism().expect("CPUs").get();
-    let mut reader = Attached::new("scheduler", "");
-    let load = Spinners::start(cpus * 2, None);
-    thread::sleep(Duration::from_millis(300));
-    let (start, first) = (Instant::now(), reader.read());
-    thread::sleep(Duration::from_secs(2));
-    let (window, last) = (start.elapsed(), reader.read());
-    load.stop();
-    let slices = last.histogram("scheduler.slice", None, &[]).1
-        - first.histogram("scheduler.slice", None, &[]).1;
-    let ratio = Duration::from_nanos(slices).as_secs_f64() / (window.as_secs_f64() * cpus as f64);
-    println!("slices are {ratio:.4} of the CPUs' time");
-    assert!(
-        (0.97..=1.03).contains(&ratio),
-        "slices are {ratio:.4} of the CPUs' time"
-    );
+    for attempt in 1..=ATTEMPTS {
+        let mut reader = Attached::new("scheduler", "");
+        let load = Spinners::start(cpus * 2, None);
+        thread::sleep(Duration::from_millis(300));
+        let (earliest, first, latest) = (Instant::now(), reader.read(), Instant::now());
+        thread::sleep(Duration::from_secs(2));
+        let (least, last, most) = (latest.elapsed(), reader.read(), earliest.elapsed());
+        load.stop();
+        // Those that lay across the end of the window have ended by now.
+        let longest = reader.read().longest("scheduler.slice");
+        let slices = last.histogram("scheduler.slice", None, &[]).1
+            - first.histogram("scheduler.slice", None, &[]).1;
+        let of_all = |window: Duration| window.as_secs_f64() * cpus as f64;
+        let edge = Duration::from_nanos(longest).as_secs_f64();
+        let slices = Duration::from_nanos(slices).as_secs_f64();
+        println!(
+            "attempt {attempt}: slices {slices:.4} s, CPUs {:.4} to {:.4} s, the longest slice {edge:.4} s",
+            of_all(least),
+            of_all(most)
+        );
+        let possible = of_all(least) - edge * cpus as f64..=of_all(most) + edge * cpus as f64;
+        assert!(
+            (possible.start() * 0.97..=possible.end() * 1.03).contains(&slices),
+            "slices of {slices:.4} s are not possible"
+        );
+        if (of_all(least) * 0.97..=of_all(most) * 1.03).contains(&slices) {
+            return;
+        }
+        // On each CPU one slice lies across each edge.
+        assert!(
+            edge > 0.03 * least.as_secs_f64(),
+            "slices of {slices:.4} s with sharp edges"
+        );
+    }
+    println!("skipped in part: slices were too long {ATTEMPTS} times to tell a difference of 3 %");
 }
 
 /// Scenario: four threads spin on one CPU, pinned, so that the kernel's own run delay is exact.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -18,8 +19,9 @@ use crate::{
         kernel::{self, Kernel},
         name::{Architecture, Name},
         programs::{self, Programs},
-        qemu,
+        qemu, record,
     },
+    workspace,
 };
 
 /// Run the kernel tests here, or with --vm in guests that run Debian's kernels
@@ -31,6 +33,9 @@ pub(crate) struct Args {
     /// In guests with every kernel of the matrix
     #[arg(long, conflicts_with = "vm")]
     matrix: bool,
+    /// Write what works on these kernels into docs/reference/kernels.md
+    #[arg(long)]
+    record: bool,
     /// Look for newer releases of the kernels than those that are there
     #[arg(long)]
     fresh: bool,
@@ -44,6 +49,9 @@ pub(crate) struct Args {
 
 /// What continuous integration runs: the oldest kernel, a long-term one, and the newest.
 const THREE: [&str; 3] = ["5.10", "6.1", "newest"];
+
+/// What a run is written into.
+const RECORD: &str = "docs/reference/kernels.md";
 
 /// Emulated guests take some ten times as long for anything as this machine.
 const EACH: Duration = Duration::from_secs(180);
@@ -87,6 +95,19 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         .filter(|(kernel, report)| conclude(kernel, report))
         .map(|(kernel, _)| kernel.name.to_string())
         .collect();
+    if args.record {
+        let runs: Vec<_> = guests
+            .kernels
+            .iter()
+            .zip(&reports)
+            .filter_map(|(kernel, report)| Some((kernel.name.to_string(), report.as_ref().ok()?)))
+            .collect();
+        let path = workspace::root().join(RECORD);
+        fs::create_dir_all(path.parent().context("a document lies in a folder")?)?;
+        fs::write(&path, record::document(&runs))
+            .with_context(|| format!("cannot write {RECORD}"))?;
+        say(format_args!("wrote {RECORD}"));
+    }
     if !failed.is_empty() {
         bail!("kernel tests failed in guests with {}", failed.join(", "));
     }

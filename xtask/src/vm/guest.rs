@@ -65,8 +65,8 @@ pub(crate) struct Report {
     pub(crate) tests: Vec<Test>,
     /// What it could not prepare, and what its kernel complained about.
     pub(crate) troubles: Vec<String>,
-    begun: Option<String>,
-    complete: bool,
+    pub(super) begun: Option<String>,
+    pub(super) complete: bool,
 }
 
 /// The first file system of a kernel's guests, in memory.
@@ -241,9 +241,11 @@ impl Report {
 
 /// A test that returns without having tested says so.
 fn outcome(success: bool, output: &str) -> Outcome {
-    let skipped = output
-        .lines()
-        .find_map(|line| line.strip_prefix("skipped: "));
+    // The first line of a test stands behind its name.
+    let skipped = output.lines().find_map(|line| {
+        let said = line.rsplit_once(" ... ").map_or(line, |(_, said)| said);
+        said.strip_prefix("skipped: ")
+    });
     match (success, skipped) {
         (false, _) => Outcome::Failed,
         (true, None) => Outcome::Ok,
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn a_complete_report_is_judged_by_its_tests() {
         let up = json!({"kind": "up", "release": "6.1.0", "troubles": []});
-        let skipped = test("b", true, "\nskipped: this kernel lacks it\n");
+        let skipped = test("b", true, "\ntest b ... skipped: this kernel lacks it\n");
         let lines = [
             up,
             test("a", true, "skipped in part"),

@@ -9,6 +9,7 @@ pub(crate) mod modules;
 pub(crate) mod name;
 pub(crate) mod programs;
 pub(crate) mod qemu;
+pub(crate) mod record;
 pub(crate) mod userland;
 
 use std::path::PathBuf;
