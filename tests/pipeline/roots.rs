@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use dataflux_tests::{
-    probe::{self, Probe},
-    sequence::series,
+    probe::{self, Probe, until},
+    sequence::{envelopes, series},
 };
 use serde_json::Value;
 
@@ -74,4 +74,50 @@ fn the_host_is_where_the_roots_are() {
     assert_eq!(value("memory.total"), 1234.0 * 1024.0, "{envelope}");
     assert_eq!(value("cpu.running"), 3.0, "{envelope}");
     assert_eq!(envelope["sources"][0]["status"], "ok", "{envelope}");
+}
+
+/// Scenario: all kernel readers and two of files run on a kernel that does not describe its types.
+/// Guarantees: the probe runs; one line says what is missing and whom it concerns; envelopes hold the readers of files as
+/// ever and the others as unsupported, with the reason.
+#[test]
+fn without_kernel_types_the_readers_of_files_run_and_one_line_says_so() {
+    const KERNEL_READERS: [&str; 3] = ["block_io", "network", "scheduler"];
+    let mut probe = Probe::prepare(
+        "[probe]\ninterval = '100ms'\nsys = 'DIR/sys'\n\
+         [metrics.cpu]\n[metrics.memory]\n[metrics.block_io]\n[metrics.network]\n[metrics.scheduler]\n\
+         [output.a]\nformatter = 'json'\nlogger = 'file'\n[output.a.file]\npath = 'DIR/envelopes.jsonl'\n",
+    );
+    let cpus = probe.path("sys/devices/system/cpu");
+    fs::create_dir_all(&cpus).expect("the folder is writable");
+    fs::write(cpus.join("possible"), "0-3\n").expect("the folder is writable");
+    probe.restart();
+    let file = probe.path("envelopes.jsonl");
+    let envelope = until("an envelope", || envelopes(&file).pop());
+    let diagnostics = probe.stop().diagnostics;
+    let told: Vec<_> = diagnostics
+        .lines()
+        .filter(|line| line.contains("no kernel types"))
+        .collect();
+    let [line] = told[..] else {
+        panic!("not one line, but {told:#?} of {diagnostics}");
+    };
+    let sentence = format!(
+        "block_io, network, scheduler unsupported (no kernel types: there is no {}; kernels have it that are built with CONFIG_DEBUG_INFO_BTF)",
+        probe.path("sys/kernel/btf/vmlinux").display()
+    );
+    assert!(line.contains(&sentence), "{line}");
+    for source in envelope["sources"].as_array().expect("sources") {
+        let reader = source["reader"].as_str().expect("a name");
+        let expected = if KERNEL_READERS.contains(&reader) {
+            assert!(
+                source["reason"].to_string().contains("no kernel types"),
+                "{source}"
+            );
+            "unsupported"
+        } else {
+            "ok"
+        };
+        assert_eq!(source["status"], expected, "{source}");
+    }
+    assert!(!series(&envelope, "memory.total").is_empty(), "{envelope}");
 }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    io::ErrorKind,
     path::Path,
     sync::Arc,
 };
@@ -87,7 +88,13 @@ impl Kernel {
         let parse = || {
             let path = self.roots.sys.join("kernel/btf/vmlinux");
             let bytes = std::fs::read(&path).map_err(|error| {
-                Outcome::Unsupported(format!("no kernel types: {}: {error}", path.display()))
+                let path = path.display();
+                Outcome::Unsupported(match error.kind() {
+                    ErrorKind::NotFound => format!(
+                        "no kernel types: there is no {path}; kernels have it that are built with CONFIG_DEBUG_INFO_BTF"
+                    ),
+                    _ => format!("no kernel types: {path}: {error}"),
+                })
             })?;
             let damaged = |error: &dyn std::fmt::Display| {
                 Outcome::Failed(format!("{}: {error}", path.display()))
