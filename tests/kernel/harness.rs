@@ -122,19 +122,25 @@ impl Attached {
         reader: &str,
         section: &str,
     ) -> Result<(Self, Vec<ProgramOutcome>), (AttachError, Vec<ProgramOutcome>)> {
+        let kernel = kernel(roots);
+        match Self::with(&kernel, reader, section) {
+            Ok(attached) => Ok((attached, kernel.outcomes())),
+            Err(error) => Err((error, kernel.outcomes())),
+        }
+    }
+
+    /// As [`Attached::on`], with a start of the probe that other readers take part in.
+    pub(crate) fn with(kernel: &Kernel, reader: &str, section: &str) -> Result<Self, AttachError> {
         let plugin = REGISTRY
             .iter()
             .find(|plugin| plugin.name == reader)
             .expect("a registered reader");
-        let context = context(roots);
+        let context = context(kernel.roots.clone());
         let file = File::new(Path::new("test.toml"), section.to_owned());
         let section = file.parse().expect("the section is TOML");
         let mut built = (plugin.build)(&section, &context).expect("the section is valid");
-        let kernel = Kernel::new(context.roots.clone(), Arc::clone(&context.counters));
-        match built.attach(&kernel) {
-            Ok(()) => Ok((Self(built), kernel.outcomes())),
-            Err(error) => Err((error, kernel.outcomes())),
-        }
+        built.attach(kernel)?;
+        Ok(Self(built))
     }
 
     /// Reads everything that kernels of this release have.
@@ -154,6 +160,11 @@ impl Attached {
         assert_eq!(snapshot.health.to_string(), "ok");
         Totals(snapshot)
     }
+}
+
+/// The kernel of a host, as a start of the probe sees it.
+pub(crate) fn kernel(roots: Roots) -> Kernel {
+    Kernel::new(roots, Arc::default())
 }
 
 /// What plugins of a test are built with.

@@ -10,6 +10,8 @@ mod harness;
 mod hidden;
 mod interfaces;
 mod lacking;
+mod lifecycle;
+mod listing;
 mod loop_device;
 mod network;
 mod privileges;

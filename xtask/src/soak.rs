@@ -1,4 +1,4 @@
-//! `soak`: the long tests against a real Kafka, in release, and a table of their figures.
+//! `soak`: the long tests against a real Kafka and the running kernel, in release, and a table of their figures.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -11,10 +11,10 @@ use anyhow::{Context as _, bail};
 use crate::{
     build_ebpf,
     command::{self, say},
-    kafka, setup,
+    kafka, setup, test,
 };
 
-/// The long tests: 200 kills, a 30-minute outage, a backlog of a day; or one of them
+/// The long tests: 200 kills, a 30-minute outage, a backlog of a day, 1,000 loads; or one of them
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which; all of them, one after the other, without it
@@ -33,20 +33,26 @@ enum Scenario {
     Outage,
     /// As many envelopes as a day has at 10 s; made in 15 minutes, delivered in one
     Backlog,
+    /// All kernel readers loaded, attached and dropped 1,000 times; needs root
+    Loads,
 }
 
 impl Scenario {
-    const ALL: [Self; 3] = [Self::Kills, Self::Outage, Self::Backlog];
+    const ALL: [Self; 4] = [Self::Kills, Self::Outage, Self::Backlog, Self::Loads];
 
-    /// The test's name.
-    const fn test(self) -> &'static str {
+    /// The test's program and its name there.
+    const fn test(self) -> (&'static str, &'static str) {
         match self {
-            Self::Kills => "soak::soak_kills",
-            Self::Outage => "soak::soak_outage",
-            Self::Backlog => "soak::soak_backlog",
+            Self::Kills => (KAFKA, "soak::soak_kills"),
+            Self::Outage => (KAFKA, "soak::soak_outage"),
+            Self::Backlog => (KAFKA, "soak::soak_backlog"),
+            Self::Loads => ("kernel", "lifecycle::soak_loads"),
         }
     }
 }
+
+/// The program of the tests that need a real Kafka.
+const KAFKA: &str = "kafka";
 
 /// What came of a scenario.
 struct Outcome {
@@ -58,10 +64,12 @@ struct Outcome {
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     build_ebpf::build(&setup::kernel_tools()?)?;
-    kafka::provide()?;
     let chosen = args
         .scenario
         .map_or(Scenario::ALL.to_vec(), |one| vec![one]);
+    if chosen.iter().any(|scenario| scenario.test().0 == KAFKA) {
+        kafka::provide()?;
+    }
     let outcomes = chosen
         .into_iter()
         .map(|scenario| run(scenario, args.minutes))
@@ -85,10 +93,12 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
 }
 
 fn run(scenario: Scenario, minutes: Option<u32>) -> anyhow::Result<Outcome> {
+    let (program, name) = scenario.test();
     let mut test = command::cargo("test");
-    test.args(["--workspace", "--release", "--test", "kafka", "--"])
-        .args(["--ignored", "--exact", "--nocapture", scenario.test()])
-        .env(kafka::REQUIRED.0, kafka::REQUIRED.1);
+    test.args(["--workspace", "--release", "--test", program, "--"])
+        .args(["--ignored", "--exact", "--nocapture", name])
+        .env(kafka::REQUIRED.0, kafka::REQUIRED.1)
+        .env(test::KERNEL_TESTS.0, test::KERNEL_TESTS.1);
     if let Some(minutes) = minutes {
         test.env("DATAFLUX_SOAK_MINUTES", minutes.to_string());
     }

@@ -19,7 +19,7 @@ use crate::{
 pub(crate) struct Args {}
 
 /// Tells the kernel tests that their objects were built, so that one that cannot run as root is a failure.
-const KERNEL_TESTS: (&str, &str) = ("DATAFLUX_KERNEL_TESTS", "required");
+pub(crate) const KERNEL_TESTS: (&str, &str) = ("DATAFLUX_KERNEL_TESTS", "required");
 
 /// Debian's packages of the programs that kernel tests make devices with: `ip`, `losetup` and `mount`.
 const DEVICE_PACKAGES: [&str; 2] = ["iproute2", "mount"];
