@@ -1,37 +1,67 @@
 //! `doctor`: what works on this machine, and the way out where it does not.
 
+mod machine;
+
 use std::{
-    fs,
     io::{self, Write},
-    path::Path,
+    path::PathBuf,
 };
+
+use rustix::process::{Resource, getrlimit};
 
 use super::start;
 use crate::{
+    config::{Config, Registries},
     kernel::{ProgramOutcome, cost, objects, possible_cpus},
+    metadata, metrics,
     model::{Health, Status},
     pipeline::Reader,
-    plugin::{Capability, Context},
+    plugin::Context,
+    privileges::{self, Capabilities},
 };
+use machine::{Machine, Wanted};
 
-/// Bits of CapEff in `/proc/self/status` (linux/capability.h).
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-const CAP_PERFMON: u64 = 1 << 38;
-const CAP_BPF: u64 = 1 << 39;
+/// The arguments of `doctor`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Its readers and its view of the host instead of all readers there are.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
-pub(super) fn run(out: &mut impl Write) -> anyhow::Result<()> {
-    let config = start::everything("json")?;
+pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
+    let config = match &arguments.config {
+        Some(path) => Config::load(path, Registries::BUILT_IN)?,
+        None => start::everything("json")?,
+    };
     let roots = &config.context.roots;
+    let capabilities = Capabilities::effective()?;
+    let machine = Machine {
+        roots,
+        capabilities,
+        memlock: getrlimit(Resource::Memlock).current,
+        maps: possible_cpus(&roots.sys).map_or(0, |cpus| cost::budget(cpus as usize) as u64),
+    };
     writeln!(out, "kernel      {}", kernel())?;
-    writeln!(out, "privileges  {}", privileges())?;
-    writeln!(out, "types       {}", types(&roots.sys))?;
-    if let Some(lockdown) = lockdown(&roots.sys) {
-        writeln!(out, "lockdown    {lockdown}")?;
+    let user = rustix::process::geteuid().as_raw();
+    writeln!(out, "privileges  user {user}, {capabilities}")?;
+    writeln!(out, "gives up    {}", privileges::available())?;
+    for (number, setting) in machine.settings().iter().enumerate() {
+        let title = if number == 0 { "settings" } else { "" };
+        writeln!(out, "{title:<12}{setting}")?;
     }
     writeln!(out, "objects     {}", embedded())?;
+    let wanted = wanted(&config);
     let mut readers = config.readers;
     let programs = start::attach_all(&mut readers, &config.context);
     writeln!(out, "memory      {}", memory(&config.context))?;
+    let obstacles = machine.obstacles(&wanted);
+    if !obstacles.is_empty() {
+        writeln!(out, "\nobstacles")?;
+    }
+    for obstacle in obstacles {
+        writeln!(out, "{obstacle}")?;
+    }
     for reader in &readers {
         writeln!(out)?;
         let own = programs
@@ -40,6 +70,24 @@ pub(super) fn run(out: &mut impl Write) -> anyhow::Result<()> {
         print_reader(out, reader, own)?;
     }
     Ok(())
+}
+
+/// The readers of a configuration, with what they say they need.
+fn wanted(config: &Config) -> Vec<Wanted> {
+    let metadata = config.metadata.iter().filter_map(|reader| {
+        let mut registry = metadata::REGISTRY.iter();
+        let plugin = registry.find(|plugin| plugin.name == reader.name)?;
+        Some((plugin.name, &plugin.needs))
+    });
+    let metrics = config.readers.iter().filter_map(|reader| {
+        let mut registry = metrics::REGISTRY.iter();
+        let plugin = registry.find(|plugin| plugin.name == reader.name)?;
+        Some((plugin.name, &plugin.needs))
+    });
+    metadata
+        .chain(metrics)
+        .map(|(name, needs)| Wanted { name, needs })
+        .collect()
 }
 
 /// The reader and its programs; a reason that they share is printed once.
@@ -73,7 +121,7 @@ fn line(out: &mut impl Write, name: &str, health: &Health) -> io::Result<()> {
 fn way_out(status: Status) -> Option<&'static str> {
     match status {
         Status::Denied => Some(
-            "run as root, or with CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); before Linux 5.11 also with CAP_SYS_RESOURCE or without a limit of locked memory",
+            "see the obstacles; where there is none, whoever started this filters bpf(2) out: let it through",
         ),
         // The reason names the command that builds them.
         Status::Unsupported if objects::OBJECTS.is_empty() => None,
@@ -109,54 +157,6 @@ fn kernel() -> String {
     [name.sysname(), name.release(), name.machine()]
         .map(|part| part.to_string_lossy().into_owned())
         .join(" ")
-}
-
-fn privileges() -> String {
-    let effective = procfs::process::Process::myself()
-        .and_then(|process| process.status())
-        .map_or(0, |status| status.capeff);
-    let has = |bit: u64| effective & (bit | CAP_SYS_ADMIN) != 0;
-    let missing: Vec<_> = [
-        (Capability::Bpf, CAP_BPF),
-        (Capability::Perfmon, CAP_PERFMON),
-    ]
-    .into_iter()
-    .filter(|&(_, bit)| !has(bit))
-    .map(|(capability, _)| capability.name())
-    .collect();
-    let user = rustix::process::geteuid().as_raw();
-    match missing.as_slice() {
-        [] => format!("user {user}, may load and attach kernel programs"),
-        missing => format!(
-            "user {user}, without {}: no kernel programs",
-            missing.join(" and ")
-        ),
-    }
-}
-
-fn types(sys: &Path) -> String {
-    let path = sys.join("kernel/btf/vmlinux");
-    match fs::metadata(&path) {
-        Ok(file) => format!(
-            "{}, {}",
-            path.display(),
-            bytesize::ByteSize(file.len()).display().iec()
-        ),
-        Err(error) => format!(
-            "{}: {error}: no kernel programs; needs a kernel with CONFIG_DEBUG_INFO_BTF",
-            path.display()
-        ),
-    }
-}
-
-/// In confidentiality mode programs may not read kernel memory. `None` where the kernel has no such thing.
-fn lockdown(sys: &Path) -> Option<String> {
-    let modes = fs::read_to_string(sys.join("kernel/security/lockdown")).ok()?;
-    let mode = modes.split(['[', ']']).nth(1)?;
-    Some(match mode {
-        "confidentiality" => "confidentiality: no kernel programs".to_owned(),
-        mode => format!("{mode}: does not matter"),
-    })
 }
 
 fn embedded() -> String {

@@ -38,6 +38,9 @@ Examples:
   sudo dataflux-probe once --window 2s       all that can be measured, once
   sudo dataflux-probe doctor                 what works here, and why the rest does not
 
+Once its readers are attached and its outputs open, the probe gives up every capability and restricts itself to its own
+files, for good: what changes of readers, state_dir or paths needs a restart.
+
 Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.
 Diagnostics go to standard error; RUST_LOG=debug has more of them.";
 
@@ -52,8 +55,8 @@ enum Command {
     List,
     /// Every metric: name, kind, unit, labels, meaning.
     Metrics,
-    /// What works on this machine, and the way out where it does not.
-    Doctor,
+    /// What works on this machine, what it may do, and the way out where something is in the way.
+    Doctor(doctor::Arguments),
     /// Whether a running probe works, by its health file; the exit code says so.
     Health(health::Arguments),
     /// What waits on disk for delivery, and what outputs rejected; beside a running probe, too.
@@ -70,7 +73,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         (Some(Command::Once(arguments)), _) => once::run(&arguments, out)?,
         (Some(Command::List), _) => list::run(out)?,
         (Some(Command::Metrics), _) => metrics::run(out)?,
-        (Some(Command::Doctor), _) => doctor::run(out)?,
+        (Some(Command::Doctor(arguments)), _) => doctor::run(&arguments, out)?,
         (Some(Command::Health(arguments)), _) => return health::run(&arguments, out),
         (Some(Command::Spool(arguments)), _) => return spool::run(&arguments, out),
         (None, Some(config)) => return run::run(&config),

@@ -25,6 +25,12 @@ impl Capabilities {
         Ok(Self(sets.effective))
     }
 
+    /// These and no others.
+    #[cfg(test)]
+    pub(crate) fn of(capabilities: &[Capability]) -> Self {
+        Self(capabilities.iter().map(|&one| bit(one)).collect())
+    }
+
     /// Whether this one is there, or the one that stands for all that have to do with tracing.
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {
@@ -81,7 +87,8 @@ pub(super) fn give_up(plan: &Plan) -> anyhow::Result<Capabilities> {
         }
     }
     let now = capabilities(None).context("reading the capabilities")?;
-    // Only who has this one may reduce the bounding set; without it the set means nothing either once there are no new privileges.
+    // Only who has this one may reduce the bounding set; without it that set means nothing either once there are no new
+    // privileges.
     if now.effective.contains(CapabilitySet::SETPCAP) {
         for number in 0..u64::BITS {
             let one = CapabilitySet::from_bits_retain(1 << number);

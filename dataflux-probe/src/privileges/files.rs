@@ -64,7 +64,7 @@ impl FileLock {
         }
         for folder in &self.out_of_reach {
             lacking.push(format!(
-                "{} is not there, and nothing above it either: once it is, start the probe again, which may not write there until then",
+                "{} is not there, and nothing above it either: start the probe again once it is",
                 folder.display()
             ));
         }

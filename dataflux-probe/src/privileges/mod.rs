@@ -87,6 +87,19 @@ pub fn give_up(plan: &Plan) -> anyhow::Result<Restricted> {
     })
 }
 
+/// What this kernel has for giving privileges up, for people.
+#[must_use]
+pub fn available() -> String {
+    let calls = match rustix::thread::secure_computing_mode() {
+        Ok(_) => "system calls by seccomp",
+        Err(_) => "system calls not (this kernel has no seccomp)",
+    };
+    match files::landlock() {
+        Ok(version) => format!("{calls}, files by Landlock {version}"),
+        Err(error) => format!("{calls}, files not ({error:#})"),
+    }
+}
+
 impl Restricted {
     /// What this kernel could not do, as sentences.
     #[must_use]
