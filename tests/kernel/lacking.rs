@@ -12,10 +12,11 @@ use crate::{
 
 const VMLINUX: &str = "kernel/btf/vmlinux";
 
-/// A host like this one, except that its kernel calls something otherwise.
-struct Host(TempDir);
+/// A host like this one, except for a part of its `/sys`.
+pub(crate) struct Host(TempDir);
 
 impl Host {
+    /// Whose kernel calls something otherwise.
     fn without(name: &str) -> Self {
         let host = Self::like_this_one(&["block", "class", "dev", "devices"]);
         let mut types = fs::read(Path::new("/sys").join(VMLINUX)).expect("the kernel's types");
@@ -48,7 +49,16 @@ impl Host {
         host
     }
 
-    fn roots(&self) -> Roots {
+    /// With this list of possible CPUs.
+    pub(crate) fn with_possible_cpus(list: &str) -> Self {
+        let host = Self::like_this_one(&["block", "class", "dev", "kernel"]);
+        let cpus = host.0.path().join("devices/system/cpu");
+        fs::create_dir_all(&cpus).expect("a folder");
+        fs::write(cpus.join("possible"), list).expect("there is room for a line");
+        host
+    }
+
+    pub(crate) fn roots(&self) -> Roots {
         Roots {
             sys: self.0.path().to_owned(),
             ..Roots::default()

@@ -24,8 +24,8 @@ const READERS: [(&str, &str); 3] = [
     ("block_io", "issue_stamps = \"always\""),
     ("network", ""),
 ];
-/// Programs of these readers.
-const PROGRAMS: usize = 12;
+/// Programs of these readers that every kernel has: all but the one on drops, which have reasons since 5.17.
+const LEAST_PROGRAMS: usize = 11;
 
 const CONFIG: &str = r#"
 [probe]
@@ -63,6 +63,7 @@ fn load_and_drop(times: usize) {
     const MOST_GROWTH: u64 = 4 << 20;
     let Some(_machine) = machine() else { return };
     let mut made = Listing::default();
+    let mut programs = None;
     let mut descriptors = None;
     let mut grown = 0;
     let begin = Instant::now();
@@ -75,9 +76,13 @@ fn load_and_drop(times: usize) {
                 attached.unwrap_or_else(|error| panic!("{start}, {time}: {reader}: {error}"))
             };
             let mut readers = READERS.map(attach);
-            readers.iter_mut().for_each(|reader| drop(reader.read()));
+            for reader in &mut readers {
+                reader.read_in_part();
+            }
             let listing = Listing::of(std::process::id());
-            assert_eq!(listing.links.len(), PROGRAMS, "{listing:?}");
+            let links = listing.links.len();
+            assert!(links >= LEAST_PROGRAMS, "{listing:?}");
+            assert_eq!(*programs.get_or_insert(links), links, "{listing:?}");
             assert!(!listing.maps.is_empty(), "{listing:?}");
             made.add(&listing);
             drop(readers);
@@ -90,7 +95,7 @@ fn load_and_drop(times: usize) {
     let took = begin.elapsed() / times as u32;
     assert_eq!(
         made.links.len(),
-        times * PROGRAMS,
+        times * programs.unwrap_or_default(),
         "numbers were given out twice"
     );
     let left = gone(&made);
@@ -137,9 +142,8 @@ fn running() -> (Probe, Listing) {
     let file = probe.path("envelopes.jsonl");
     until("the first envelope", || envelopes(&file).pop());
     let listing = Listing::of(probe.pid());
-    assert_eq!(
-        listing.links.len(),
-        PROGRAMS,
+    assert!(
+        listing.links.len() >= LEAST_PROGRAMS,
         "{listing:?}: {}",
         probe.diagnostics()
     );
@@ -197,8 +201,9 @@ fn two_probes_do_not_disturb_each_other() {
 
 /// Frames that left an interface, by all envelopes of a file.
 fn frames_sent(file: &Path, index: u32) -> u64 {
+    let index = index.to_string();
     let sent = |series: &Value| {
-        series["labels"]["direction"] == "sent" && series["interface"]["id"] == index.to_string()
+        series["labels"]["direction"] == "sent" && series["interface"]["id"] == index
     };
     envelopes(file)
         .iter()

@@ -5,6 +5,7 @@
 )]
 
 mod block_io;
+mod cpus;
 mod diagnostics;
 mod harness;
 mod hidden;
@@ -13,8 +14,10 @@ mod lacking;
 mod lifecycle;
 mod listing;
 mod loop_device;
+mod lost;
 mod network;
 mod privileges;
 mod scheduler;
 mod spool_disk;
+mod tasks;
 mod verifier;
