@@ -91,19 +91,21 @@ impl Object<'_> {
     }
 
     /// An array of numbers.
-    pub(super) fn numbers(&mut self, key: &str, values: impl Iterator<Item = u64>) {
+    pub(super) fn numbers(&mut self, key: &str, values: impl ExactSizeIterator<Item = u64>) {
         self.begin(key);
         let start = self.out.len();
+        // Room for all of them at once: to ask for it each time takes longer than to write them.
+        self.out
+            .resize(start + values.len() * (LONGEST + 1) + 2, b'[');
+        let place = &mut self.out[start..];
+        let mut end = usize::from(values.len() == 0);
         for value in values {
-            self.out.push(b',');
-            digits(value, self.out);
+            place[end] = b',';
+            end += 1 + put(value, &mut place[end + 1..]);
         }
-        if self.out.len() == start {
-            self.out.push(b'[');
-        } else {
-            self.out[start] = b'[';
-        }
-        self.out.push(b']');
+        place[0] = b'[';
+        place[end] = b']';
+        self.out.truncate(start + end + 1);
     }
 
     pub(super) fn signed(&mut self, key: &str, value: i64) {
@@ -169,6 +171,7 @@ impl Object<'_> {
         self.out.push(b'}');
     }
 
+    #[inline]
     fn begin(&mut self, key: &str) {
         self.out.extend_from_slice(&[self.before, b'"']);
         self.before = b',';
@@ -227,28 +230,44 @@ static SMALL: [[u8; 4]; 1000] = {
     table
 };
 
-fn digits(mut value: u64, out: &mut Vec<u8>) {
+/// As many digits as `u64::MAX` has, and one more: three at a time are written.
+const LONGEST: usize = 21;
+
+fn digits(value: u64, out: &mut Vec<u8>) {
     if value < 1000 {
-        // Copying a fixed number of bytes and taking some back is the quickest way.
+        // To copy a fixed number of bytes and take some back is the quickest way.
         let small = SMALL[value as usize];
         out.extend_from_slice(&small);
         out.truncate(out.len() - 4 + usize::from(small[3]));
         return;
     }
-    // As many as u64::MAX has, three at a time from the end.
-    let mut digits = [b'0'; 21];
+    let mut place = [0; LONGEST];
+    let length = put(value, &mut place);
+    out.extend_from_slice(&place[..length]);
+}
+
+/// Writes the digits of a number to the start of `place`, which has room for [`LONGEST`], and says how many they are.
+fn put(mut value: u64, place: &mut [u8]) -> usize {
+    if value < 1000 {
+        let small = SMALL[value as usize];
+        place[..4].copy_from_slice(&small);
+        return usize::from(small[3]);
+    }
+    // Three at a time from the end.
+    let mut digits = [b'0'; LONGEST];
     let mut start = digits.len();
     while value >= 1000 {
-        let [hundreds, tens, ones] = all_three(value % 1000);
         start -= 3;
-        (digits[start], digits[start + 1], digits[start + 2]) = (hundreds, tens, ones);
+        digits[start..start + 3].copy_from_slice(&all_three(value % 1000));
         value /= 1000;
     }
     let [first @ .., length] = SMALL[value as usize];
     let length = usize::from(length);
     start -= length;
     digits[start..start + length].copy_from_slice(&first[..length]);
-    out.extend_from_slice(&digits[start..]);
+    let digits = &digits[start..];
+    place[..digits.len()].copy_from_slice(digits);
+    digits.len()
 }
 
 /// With zeros in front.
@@ -277,6 +296,18 @@ mod tests {
                     prop_assert_eq!(String::from_utf8(out).unwrap(), format!("={value}"));
                 }
             }
+        }
+
+        #[test]
+        fn arrays_of_numbers_are_those_of_serde_json(values: Vec<u64>, shift in 0_u32..64) {
+            let values: Vec<_> = values.iter().map(|value| value >> shift).collect();
+            let mut out = Vec::new();
+            let mut writer = Writer::new(&mut out);
+            let mut object = writer.object();
+            object.numbers("values", values.iter().copied());
+            object.end();
+            let expected = serde_json::json!({ "values": values }).to_string();
+            prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 }

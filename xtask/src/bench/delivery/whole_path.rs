@@ -38,8 +38,9 @@ use crate::command::say;
 const COUNT: u64 = 24_000;
 /// Different ones among them.
 const VARIANTS: usize = 128;
-/// The bench makes no more while so many wait to be handed over: a probe's next ones come an interval later.
-const AHEAD: usize = 96;
+/// The bench makes no more while so many wait to be handed over: enough that there is always one, and with a spool no more
+/// than it has in memory, since a probe that keeps up with its interval has one or none.
+const AHEAD: [usize; 2] = [512, 120];
 /// Measurements that do not count, before all others.
 const WARM_UP: usize = 2;
 /// How long one measurement may take.
@@ -172,8 +173,11 @@ impl Peer {
         let counts = self.producer.context();
         let count = if payloads.len() == 1 { 1 } else { COUNT };
         let goal = counts.delivered.load(Ordering::Relaxed) + count;
+        // Each in memory of its own, as what the probe reads.
+        let sent = payloads.iter().cycle().take(usize::try_from(count)?);
+        let sent: Vec<_> = sent.cloned().collect();
         let begin = Instant::now();
-        for (number, payload) in (1..=count).zip(payloads.iter().cycle()) {
+        for (number, payload) in (1..=count).zip(&sent) {
             let number = number.to_string();
             let mut record = BaseRecord::to("peer")
                 .key("host")
@@ -268,7 +272,7 @@ impl Ours<'_> {
             for read in read {
                 feed.tick(read);
                 tokio::task::yield_now().await;
-                until(|| feed.waiting() < AHEAD).await?;
+                until(|| feed.waiting() < AHEAD[usize::from(self.spool)]).await?;
             }
             until(|| feed.left() == 0).await?;
             let took = begin.elapsed();
