@@ -31,3 +31,25 @@ fn every_file_is_introduced_short_and_plain() {
     }
     assert!(untidy.is_empty(), "\n{}", untidy.join("\n"));
 }
+
+/// Scenario: every file that decides what is measured and how.
+/// Guarantees: none of them asks for the version of the kernel; distributions bring newer parts into older ones.
+#[test]
+fn nothing_is_decided_by_the_kernels_version() {
+    let folders = [
+        "dataflux-common/src",
+        "dataflux-ebpf/src",
+        "dataflux-probe/src/kernel",
+        "dataflux-probe/src/metrics",
+    ];
+    for folder in folders {
+        let files = workspace::rust_files(&workspace::root().join(folder));
+        assert!(!files.is_empty(), "{folder} was not found");
+        for path in files {
+            let text = fs::read_to_string(&path).expect("a source file can be read");
+            for word in ["uname(", "osrelease", "KernelVersion", "/proc/version"] {
+                assert!(!text.contains(word), "{}: {word}", path.display());
+            }
+        }
+    }
+}
