@@ -16,8 +16,9 @@ use crate::{
     workspace,
 };
 
-/// Tags that are known. The manual is `dataflux-probe help` and the documents in the package.
-const EXPLAINED: [&str; 1] = ["no-manual-page"];
+/// Tags that are known. The manual is `dataflux-probe help` and the documents in the package; and the package is the project's
+/// own and no upload to Debian, which would close a bug there.
+const EXPLAINED: [&str; 2] = ["no-manual-page", "initial-upload-closes-no-bugs"];
 
 /// Builds kernel objects, probe and package, and gives the package's path.
 pub(super) fn build() -> anyhow::Result<PathBuf> {

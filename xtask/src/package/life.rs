@@ -33,6 +33,14 @@ StandardError=inherit
 ExecStopPost=/bin/systemctl --no-block exit
 ";
 
+/// What a machine allows everybody and the container by itself does not.
+const SYSTEM_CALLS: [&str; 4] = [
+    "bpf",
+    "landlock_create_ruleset",
+    "landlock_add_rule",
+    "landlock_restrict_self",
+];
+
 /// Far longer than it takes.
 const LONGEST_SECONDS: &str = "600";
 
@@ -122,7 +130,8 @@ fn boot(container: &Path) -> anyhow::Result<()> {
         ])
         .args(["--quiet", "--register=no", "--keep-unit", "--console=pipe"])
         .args(["--capability=CAP_BPF,CAP_PERFMON"])
-        .args(["--system-call-filter=bpf", "--directory"])
+        .arg(format!("--system-call-filter={}", SYSTEM_CALLS.join(" ")))
+        .arg("--directory")
         .arg(container)
         .stdin(Stdio::null());
     command::announce(&nspawn);
