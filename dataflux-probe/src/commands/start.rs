@@ -49,7 +49,10 @@ pub(super) fn give_up(plan: &Plan) {
         Ok(restricted) => {
             tracing::info!("from here on: {restricted}");
             for lacking in restricted.lacking() {
-                tracing::warn!("{lacking}");
+                tracing::info!("{lacking}");
+            }
+            for problem in restricted.problems() {
+                tracing::warn!("{problem}");
             }
         }
         Err(error) => tracing::warn!("going on with all privileges: {error:#}"),

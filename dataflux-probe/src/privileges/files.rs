@@ -41,9 +41,6 @@ const RIGHTS: ABI = ABI::V6;
 /// `LANDLOCK_CREATE_RULESET_VERSION` (linux/landlock.h).
 const ASKS_FOR_VERSION: u32 = 1;
 
-/// Since which version files outside may not be cut off.
-const TRUNCATES: i32 = 3;
-
 /// What Landlock does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLock {
@@ -54,21 +51,14 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    pub(super) fn lacking(&self) -> Vec<String> {
-        let mut lacking = Vec::new();
-        if self.abi < TRUNCATES {
-            lacking.push(format!(
-                "Landlock {} of this kernel (newer: Linux 6.2) does not keep files outside from being emptied",
-                self.abi
-            ));
-        }
-        for folder in &self.out_of_reach {
-            lacking.push(format!(
+    /// What somebody has to do something about.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        self.out_of_reach.iter().map(|folder| {
+            format!(
                 "{} is not there, and nothing above it either: start the probe again once it is",
                 folder.display()
-            ));
-        }
-        lacking
+            )
+        })
     }
 }
 

@@ -101,28 +101,31 @@ pub fn available() -> String {
 }
 
 impl Restricted {
-    /// What this kernel could not do, as sentences.
+    /// What this kernel does not have, as sentences.
     #[must_use]
     pub fn lacking(&self) -> Vec<String> {
-        let mut lacking = Vec::new();
-        if let Err(error) = &self.system_calls {
-            lacking.push(format!("system calls are not filtered: {error:#}"));
-        }
-        match &self.files {
-            Err(error) => lacking.push(format!("files are not locked: {error:#}")),
-            Ok(lock) => lacking.extend(lock.lacking()),
-        }
-        if self.other_threads > 0 {
-            lacking.push(format!(
+        let calls = self.system_calls.as_ref().err();
+        let files = self.files.as_ref().err();
+        let calls = calls.map(|error| format!("system calls are not filtered: {error:#}"));
+        let files = files.map(|error| format!("files are not locked: {error:#}"));
+        calls.into_iter().chain(files).collect()
+    }
+
+    /// What somebody has to do something about, as sentences.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let threads = (self.other_threads > 0).then(|| {
+            format!(
                 "{} threads had begun before privileges were given up, and keep theirs: a defect of the probe",
                 self.other_threads
-            ));
-        }
-        lacking
+            )
+        });
+        let files = self.files.iter().flat_map(FileLock::problems);
+        threads.into_iter().chain(files).collect()
     }
 }
 
-/// `no capability, 93 system calls refused, files by Landlock 7`.
+/// `no capability, 82 system calls refused, files by Landlock 7`.
 impl fmt::Display for Restricted {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.capabilities)?;

@@ -60,6 +60,13 @@ fn socket(family: i32, kind: i32) -> Result<OwnedFd, i32> {
     }
 }
 
+/// Opens a file for reading, and empties it all the same.
+fn empty_by_reading(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags, open};
+    let flags = OFlags::RDONLY | OFlags::TRUNC;
+    Ok(open(path, flags, Mode::empty()).map(drop)?)
+}
+
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
@@ -300,6 +307,7 @@ fn nothing_is_written_or_read_outside() {
                 .truncate(true)
                 .open(&secret)
                 .map(drop),
+            empty_by_reading(&secret),
             fs::remove_file(&secret),
             fs::read(&secret).map(drop),
             fs::read_dir(&other).map(drop),
