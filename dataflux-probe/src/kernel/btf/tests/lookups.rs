@@ -60,14 +60,10 @@ fn paths_lead_through_named_members_and_typedefs_but_not_through_pointers() {
     types.structure("device", 32, &[("own", net, 32), ("other", possible, 192)]);
     let inum = member("device", &["own", "inum"], 4);
     assert_eq!(find(&types, &[inum]), Ok(Some(8)));
-    assert_eq!(
-        find(&types, &[member("device", &["other", "net"], 8)]),
-        Ok(Some(24))
-    );
-    assert_eq!(
-        find(&types, &[member("device", &["other", "net", "id"], 4)]),
-        Ok(None)
-    );
+    let pointer = member("device", &["other", "net"], 8);
+    assert_eq!(find(&types, &[pointer]), Ok(Some(24)));
+    let behind = member("device", &["other", "net", "id"], 4);
+    assert_eq!(find(&types, &[behind]), Ok(None));
 }
 
 #[test]
