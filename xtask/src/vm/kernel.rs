@@ -52,7 +52,7 @@ impl Kernel {
             )
         })?;
         if known.as_ref() != Some(&release) {
-            let unfinished = folder.with_extension("unfinished");
+            let unfinished = folder.with_file_name(format!("{name}.unfinished"));
             remove(&unfinished)?;
             fs::create_dir_all(&unfinished)?;
             for package in apt.download(&packages_of(&packages, &release))? {

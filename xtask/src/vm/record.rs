@@ -73,9 +73,10 @@ pub(crate) fn document(runs: &[(String, &Report)]) -> String {
 
 const INTRODUCTION: &str = "# Kernels
 
-Written by `cargo xtask kernel-test --matrix --record`: every kernel test as root in guests that run these kernels of Debian,
-with a virtio disk, null_blk, network namespaces with veth, cgroups of both versions, and two processors emulated by one
-thread. A name is a series; the cloud flavour on x86_64 if it says nothing else. All of them run the same kernel objects.
+Written by `cargo xtask kernel-test --record` with `--vm KERNEL...` or `--matrix`: every kernel test as root in guests that
+run these kernels of Debian, with a virtio disk, null_blk, network namespaces with veth, cgroups of both versions, and two
+processors emulated by one thread. A name is a series; the cloud flavour on x86_64 if it says nothing else. All of them run the
+same kernel objects.
 Big-endian and 32-bit machines are out of scope.
 ";
 
