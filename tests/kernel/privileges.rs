@@ -12,6 +12,7 @@ use dataflux_tests::{
     sequence::{envelopes, one_stream, series},
 };
 use rustix::{process::Signal, thread::CapabilitySet};
+use serde_json::Value;
 
 use crate::harness::{Attached, machine};
 
@@ -60,6 +61,12 @@ fn threads(pid: u32) -> Vec<String> {
         .collect()
 }
 
+/// Whether a slow machine, such as an emulated one, had not read it in time: nothing that a privilege decides.
+fn is_late(source: &Value) -> bool {
+    let reason = source["reason"].as_str();
+    reason.is_some_and(|reason| reason.starts_with("late: "))
+}
+
 /// Runs for some intervals; gives its diagnostics.
 fn runs(mut probe: Probe, bounding: &str) -> String {
     probe.restart();
@@ -86,14 +93,19 @@ fn runs(mut probe: Probe, bounding: &str) -> String {
     let sources = all
         .iter()
         .flat_map(|one| one["sources"].as_array().into_iter().flatten());
-    for source in sources {
+    for source in sources.filter(|source| !is_late(source)) {
         assert_eq!(source["status"], "ok", "{source}");
     }
-    let windows = all.iter().skip(1);
-    let measured = windows
-        .filter(|envelope| !series(envelope, "scheduler.context_switches").is_empty())
-        .count();
-    assert!(measured + 1 >= all.len(), "{measured} of {}", all.len());
+    let in_time = |envelope: &&Value| {
+        let mut sources = envelope["sources"].as_array().into_iter().flatten();
+        sources.any(|source| source["reader"] == "scheduler" && !is_late(source))
+    };
+    let windows: Vec<_> = all.iter().skip(1).filter(in_time).collect();
+    assert!(!windows.is_empty(), "the scheduler's reader is always late");
+    for envelope in windows {
+        let switches = series(envelope, "scheduler.context_switches");
+        assert!(!switches.is_empty(), "{envelope}");
+    }
     diagnostics
 }
 
@@ -137,7 +149,7 @@ fn without_capabilities_only_kernel_readers_are_missing() {
     let sources = all
         .iter()
         .flat_map(|one| one["sources"].as_array().into_iter().flatten());
-    for source in sources {
+    for source in sources.filter(|source| !is_late(source)) {
         let kernel = ["block_io", "network", "scheduler"]
             .contains(&source["reader"].as_str().unwrap_or_default());
         assert_eq!(

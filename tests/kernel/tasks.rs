@@ -100,7 +100,9 @@ impl Task {
         unsafe {
             if fork_as(pid) == 0 {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                let priority = libc::sched_param { sched_priority: 1 };
+                // It consists of numbers; of which ones depends on the C library.
+                let mut priority: libc::sched_param = std::mem::zeroed();
+                priority.sched_priority = 1;
                 let policy = libc::SCHED_FIFO;
                 // Not by the C library: not every one has it.
                 libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority);
