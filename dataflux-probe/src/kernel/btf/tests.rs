@@ -4,5 +4,6 @@
 
 mod builder;
 mod damage;
+mod enums;
 mod lookups;
 mod running_kernel;
