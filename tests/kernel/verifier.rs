@@ -6,7 +6,7 @@ use crate::harness::{Attached, machine};
 
 /// The most instructions that the verifier may go through for one program, over all branches; about twice what the largest
 /// one needs on any kernel of the matrix. The oldest kernels refuse what needs a million.
-const MOST_INSTRUCTIONS: u32 = 20_000;
+const MOST_INSTRUCTIONS: u32 = 13_000;
 
 /// Length of a program's name in the kernel, without the zero at its end.
 const NAME_LENGTH: usize = 15;
