@@ -4,6 +4,7 @@
     reason = "the tests say what they measured, repeated or skipped"
 )]
 
+mod accounting;
 mod block_io;
 mod cpus;
 mod diagnostics;

@@ -1,11 +1,15 @@
 //! What kernel programs and maps cost: memory, and how often programs ran, as the kernel accounts for them.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use aya::{Ebpf, maps::MapData};
 use dataflux_common::{block_io, limits, network, scheduler};
 
-use crate::pipeline::counters::Counters;
+use super::load::{Outcome, Program};
+use crate::pipeline::counters::{Counters, RunningProgram};
 
 /// What the kernel says of one program, in `/proc/self/fdinfo` (kernel/bpf/syscall.c, `bpf_prog_show_fdinfo`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +52,29 @@ pub(super) fn publish(ebpf: &Ebpf, counters: &Counters) {
             .map(|program| ProgramStatistics::read(program.as_fd()).memlock)
             .sum(),
     );
+}
+
+/// Makes the programs that run known to those who account for them, as long as what is returned is kept.
+pub(super) fn register(
+    ebpf: &Ebpf,
+    reader: &'static str,
+    programs: &[(&'static Program, Outcome)],
+    counters: &Counters,
+) -> Vec<Arc<OwnedFd>> {
+    let running = programs
+        .iter()
+        .filter(|(_, outcome)| *outcome == Outcome::Ok);
+    let register = |(program, _): &(&'static Program, Outcome)| {
+        let of_aya = ebpf.program(program.name)?.fd().ok()?;
+        let descriptor = Arc::new(of_aya.as_fd().try_clone_to_owned().ok()?);
+        counters.add_program(RunningProgram {
+            reader,
+            name: program.name,
+            descriptor: Arc::downgrade(&descriptor),
+        });
+        Some(descriptor)
+    };
+    running.filter_map(register).collect()
 }
 
 fn descriptor(map: &aya::maps::Map) -> Option<BorrowedFd<'_>> {

@@ -1,6 +1,11 @@
 //! Loading one reader's object and attaching its programs, each with an outcome of its own.
 
-use std::{collections::BTreeMap, io, os::fd::AsFd as _};
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -86,6 +91,8 @@ pub struct Loaded {
     ebpf: Ebpf,
     diagnostics: Option<EbpfLogger<&'static dyn log::Log>>,
     programs: Vec<(&'static Program, Outcome)>,
+    /// Of those that run, for whoever accounts for them.
+    _descriptors: Vec<Arc<OwnedFd>>,
     health: Health,
 }
 
@@ -140,6 +147,7 @@ impl Kernel {
             .ok();
         cost::publish(&ebpf, &self.counters);
         Ok(Loaded {
+            _descriptors: cost::register(&ebpf, object.reader, &programs, &self.counters),
             ebpf,
             diagnostics,
             programs,

@@ -1,5 +1,6 @@
 //! `probe`: what the probe itself costs, and whether its readers and outputs keep up.
 
+mod accounting;
 mod kafka;
 
 use std::{process, sync::Arc};
@@ -7,14 +8,16 @@ use std::{process, sync::Arc};
 use serde::Deserialize;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::MetricReader;
+use super::{AttachError, MetricReader};
 use crate::{
+    kernel::Kernel,
     model::{
         Born, Cause, Fall, Health, Kind, LabelValue, MetricDef, NO_LABELS, Snapshot, Status, Unit,
     },
     pipeline::counters::{Counter, Counters, OutputCounters, ReaderCounters},
     plugin::{Needs, Plugin},
 };
+use accounting::Accounting;
 
 pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     name: "probe",
@@ -23,13 +26,15 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         kernel: "/proc of the probe's own process",
         ..Needs::NOTHING
     },
-    example: "",
+    example: "accounting = false  # how often and how long each kernel program ran; needs CAP_SYS_ADMIN at the start",
     metrics: &[
         &CPU_TIME,
         &RSS,
         &KERNEL_MAPS,
         &KERNEL_PROGRAMS,
         &KERNEL_MAPPED,
+        &accounting::RUN_TIME,
+        &accounting::RUNS,
         &MISSED_TICKS,
         &READER_READS,
         &READER_FAILURES,
@@ -61,8 +66,11 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &kafka::BROKER_THROTTLE,
     ],
     build: |section, context| {
-        let Config {} = section.parse()?;
-        Ok(Box::new(Probe::new(Arc::clone(&context.counters))))
+        let Config { accounting } = section.parse()?;
+        Ok(Box::new(Probe {
+            accounting: accounting.then(Accounting::default),
+            ..Probe::new(Arc::clone(&context.counters))
+        }))
     },
 };
 
@@ -228,10 +236,14 @@ const fn def(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config {}
+struct Config {
+    #[serde(default)]
+    accounting: bool,
+}
 
 struct Probe {
     counters: Arc<Counters>,
+    accounting: Option<Accounting>,
     system: System,
 }
 
@@ -239,6 +251,7 @@ impl Probe {
     fn new(counters: Arc<Counters>) -> Self {
         Self {
             counters,
+            accounting: None,
             system: System::new(),
         }
     }
@@ -268,9 +281,17 @@ impl Probe {
 }
 
 impl MetricReader for Probe {
+    fn attach(&mut self, _kernel: &Kernel) -> Result<(), AttachError> {
+        self.accounting.iter_mut().for_each(Accounting::switch_on);
+        Ok(())
+    }
+
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
         self.process(out);
         let counters = &self.counters;
+        if let Some(accounting) = &self.accounting {
+            accounting.push(out, &counters.programs());
+        }
         for (def, level) in [
             (&KERNEL_MAPS, &counters.kernel_map_bytes),
             (&KERNEL_PROGRAMS, &counters.kernel_program_bytes),

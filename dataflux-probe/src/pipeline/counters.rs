@@ -1,8 +1,9 @@
 //! The pipeline's counters of itself, which the `probe` reader reports.
 
 use std::{
+    os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,9 +24,21 @@ pub struct Counters {
     pub kernel_program_bytes: Counter,
     /// Bytes of kernel maps that are mapped into the probe, which count in its RSS.
     pub mapped_bytes: Counter,
+    programs: Mutex<Vec<RunningProgram>>,
     readers: Mutex<Vec<(&'static str, Arc<ReaderCounters>)>>,
     outputs: Mutex<Vec<(String, Arc<OutputCounters>)>>,
     kafka: Mutex<Vec<(String, Arc<KafkaCounters>)>>,
+}
+
+/// A kernel program that is attached, for as long as its reader has it.
+#[derive(Debug, Clone)]
+pub struct RunningProgram {
+    /// Its reader.
+    pub reader: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What `/proc/self/fdinfo` tells of it.
+    pub descriptor: Weak<OwnedFd>,
 }
 
 /// Of one reader.
@@ -192,6 +205,17 @@ impl Counter {
 }
 
 impl Counters {
+    /// Notes a kernel program that runs from now on.
+    pub fn add_program(&self, program: RunningProgram) {
+        lock(&self.programs).push(program);
+    }
+
+    /// The kernel programs that run.
+    #[must_use]
+    pub fn programs(&self) -> Vec<RunningProgram> {
+        lock(&self.programs).clone()
+    }
+
     /// The counters of a reader, made on first use.
     pub fn reader(&self, name: &'static str) -> Arc<ReaderCounters> {
         entry(&mut lock(&self.readers), name)
