@@ -2,6 +2,7 @@
 
 mod accounting;
 mod kafka;
+mod outputs;
 
 use std::{process, sync::Arc};
 
@@ -11,10 +12,8 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use super::{AttachError, MetricReader};
 use crate::{
     kernel::Kernel,
-    model::{
-        Born, Cause, Fall, Health, Kind, LabelValue, MetricDef, NO_LABELS, Snapshot, Status, Unit,
-    },
-    pipeline::counters::{Counter, Counters, OutputCounters, ReaderCounters},
+    model::{Born, Fall, Health, Kind, MetricDef, NO_LABELS, Snapshot, Status, Unit},
+    pipeline::counters::{Counters, ReaderCounters},
     plugin::{Needs, Plugin},
 };
 use accounting::Accounting;
@@ -40,15 +39,15 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &READER_FAILURES,
         &READER_LATE,
         &READER_READ_TIME,
-        &OUTPUT_ENVELOPES,
-        &OUTPUT_DELIVERED,
-        &OUTPUT_DELIVERED_BYTES,
-        &OUTPUT_RETRIES,
-        &OUTPUT_MERGED,
-        &OUTPUT_LOST,
-        &OUTPUT_QUEUE_BYTES,
-        &OUTPUT_QUEUE_ENVELOPES,
-        &OUTPUT_IN_FLIGHT,
+        &outputs::ENVELOPES,
+        &outputs::DELIVERED,
+        &outputs::DELIVERED_BYTES,
+        &outputs::RETRIES,
+        &outputs::MERGED,
+        &outputs::LOST,
+        &outputs::QUEUE_BYTES,
+        &outputs::QUEUE_ENVELOPES,
+        &outputs::IN_FLIGHT,
         &kafka::ACKNOWLEDGE_TIME,
         &kafka::PRODUCERS,
         &kafka::MESSAGES,
@@ -154,69 +153,6 @@ static READER_READ_TIME: MetricDef = def(
     "Time that reads took.",
     READER,
 );
-static OUTPUT_ENVELOPES: MetricDef = def(
-    "probe.output.envelopes",
-    COUNTER,
-    Unit::Count,
-    "Envelopes that the output took and numbered.",
-    OUTPUT,
-);
-static OUTPUT_DELIVERED: MetricDef = def(
-    "probe.output.delivered",
-    COUNTER,
-    Unit::Count,
-    "Payloads that the other end acknowledged.",
-    OUTPUT,
-);
-static OUTPUT_DELIVERED_BYTES: MetricDef = def(
-    "probe.output.delivered_size",
-    COUNTER,
-    Unit::Bytes,
-    "Bytes of the payloads that the other end acknowledged.",
-    OUTPUT,
-);
-static OUTPUT_RETRIES: MetricDef = def(
-    "probe.output.retries",
-    COUNTER,
-    Unit::Count,
-    "Deliveries that failed and are tried again.",
-    OUTPUT,
-);
-static OUTPUT_MERGED: MetricDef = def(
-    "probe.output.merged",
-    COUNTER,
-    Unit::Count,
-    "Times that two envelopes were merged because the queue was full.",
-    OUTPUT,
-);
-static OUTPUT_LOST: MetricDef = def(
-    "probe.output.lost",
-    COUNTER,
-    Unit::Count,
-    "Numbers lost, by the cause that their gap names.",
-    &["output", "cause"],
-);
-static OUTPUT_QUEUE_BYTES: MetricDef = def(
-    "probe.output.queue_size",
-    Kind::Gauge,
-    Unit::Bytes,
-    "Bytes in the queue.",
-    OUTPUT,
-);
-static OUTPUT_QUEUE_ENVELOPES: MetricDef = def(
-    "probe.output.queue_envelopes",
-    Kind::Gauge,
-    Unit::Count,
-    "Envelopes in the queue.",
-    OUTPUT,
-);
-static OUTPUT_IN_FLIGHT: MetricDef = def(
-    "probe.output.in_flight",
-    Kind::Gauge,
-    Unit::Count,
-    "Payloads that were handed over and are not acknowledged yet.",
-    OUTPUT,
-);
 
 const fn def(
     name: &'static str,
@@ -304,7 +240,7 @@ impl MetricReader for Probe {
             push_reader(out, name, &reader);
         }
         for (name, output) in counters.outputs() {
-            push_output(out, &name, &output);
+            outputs::push(out, &name, &output);
         }
         for (name, kafka) in counters.kafkas() {
             kafka::push(out, &name, &kafka);
@@ -324,46 +260,12 @@ fn push_reader(out: &mut Snapshot, name: &'static str, reader: &ReaderCounters) 
     }
 }
 
-fn push_output(out: &mut Snapshot, name: &str, output: &OutputCounters) {
-    let name = || LabelValue::from(name.to_owned());
-    let counters: [(_, &Counter); 5] = [
-        (&OUTPUT_ENVELOPES, &output.envelopes),
-        (&OUTPUT_DELIVERED, &output.delivered),
-        (&OUTPUT_DELIVERED_BYTES, &output.delivered_bytes),
-        (&OUTPUT_RETRIES, &output.retries),
-        (&OUTPUT_MERGED, &output.merged),
-    ];
-    for (def, counter) in counters {
-        out.counter(def, None, [name()], counter.get());
-    }
-    for (cause, lost) in [
-        (Cause::QueueFull, &output.lost_queue_full),
-        (Cause::Rejected, &output.lost_rejected),
-        (Cause::Unformattable, &output.lost_unformattable),
-        (Cause::Damaged, &output.lost_damaged),
-    ] {
-        out.counter(
-            &OUTPUT_LOST,
-            None,
-            [name(), cause.name().into()],
-            lost.get(),
-        );
-    }
-    for (def, level) in [
-        (&OUTPUT_QUEUE_BYTES, &output.queue_bytes),
-        (&OUTPUT_QUEUE_ENVELOPES, &output.queue_envelopes),
-        (&OUTPUT_IN_FLIGHT, &output.in_flight),
-    ] {
-        out.gauge(def, None, [name()], level.get() as f64);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::{host_file::testing::total, model::Total};
+    use crate::{host_file::testing::total, model::Total, pipeline::counters::OutputCounters};
 
     fn read(probe: &mut Probe) -> Snapshot {
         let mut snapshot = Snapshot::default();
