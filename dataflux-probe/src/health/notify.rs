@@ -87,8 +87,15 @@ impl Notify {
             }
             message += &status(&beat);
             self.send(&message).await;
-            // The first tick after a stall is told at once.
-            let changed = beats.wait_for(|beat| !live || beat.stage != told);
+            // The first tick after a stall is told at once. What a condition finds true already it does not wait for.
+            let changed = async {
+                if live {
+                    let other = beats.wait_for(|beat| beat.stage != told).await;
+                    other.map(drop)
+                } else {
+                    beats.changed().await
+                }
+            };
             if let Ok(Err(_gone)) = timeout(period, changed).await {
                 return;
             }

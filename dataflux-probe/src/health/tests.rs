@@ -105,6 +105,29 @@ async fn the_manager_hears_of_every_stage_and_of_a_stall() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stall_is_told_every_half_of_the_watchdogs_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = Manager::at(&path);
+    let notify = Notify::new(path.as_os_str(), Some(20 * SECOND)).unwrap();
+    let pulse = Pulse::default();
+    pulse.beat(Stage::Measuring, SECOND);
+    let telling = tokio::spawn(notify.run(pulse.watch()));
+    sleep(GRACE + 5 * SECOND).await;
+    manager.heard();
+    let mut told = 0;
+    // A manager that takes every datagram at once.
+    for _ in 0..600 {
+        sleep(SECOND / 10).await;
+        let heard = manager.heard();
+        told += heard.matches("STATUS=stalled").count();
+    }
+    assert!((5..=7).contains(&told), "{told}");
+    drop(pulse);
+    telling.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_before_the_first_tick_is_no_readiness() {
     let name = format!("dataflux-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
