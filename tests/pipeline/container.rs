@@ -31,7 +31,7 @@ mount -t proc proc /proc
 mount -t tmpfs tmpfs /etc
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 echo container >/proc/sys/kernel/hostname
-exec setpriv --bounding-set=-all,+bpf,+perfmon,+sys_resource --inh-caps=-all --no-new-privs -- \
+exec setpriv --bounding-set=-all,+bpf,+perfmon,+sys_resource$MORE --inh-caps=-all --no-new-privs -- \
     "$0" once --window 2s --format json --config "$1/probe.toml"
 ' "$probe" "$host"
 "#;
@@ -45,9 +45,15 @@ const CONFIG: &str = "[probe]\nproc = 'DIR/proc'\nsys = 'DIR/sys'\nroot = 'DIR/r
 const STARTED: u64 = 53;
 const PACKETS: u64 = 101;
 
-/// What it measured, or `None` where there can be no container, which is said.
+/// Becomes process 1 of a host of its own, which keeps its network namespace, and runs the rest there. What process 1 of the
+/// machine is, and whether it lets anybody look at it, does not matter then.
+const HOST: [&str; 6] = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c"];
+const PROCESS_1: [&str; 2] = ["\"$@\"; exit $?", "host"];
+
+/// What it measured with these namespaces of its own and more capabilities, or `None` where there can be no container, which
+/// is said.
 #[expect(clippy::print_stdout, reason = "the test says that it was skipped")]
-fn measure(namespaces: &str) -> Option<Value> {
+fn measure(namespaces: &str, more: &str) -> Option<Value> {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root");
         return None;
@@ -57,8 +63,9 @@ fn measure(namespaces: &str) -> Option<Value> {
         fs::create_dir(probe.path(name)).expect("the folder is writable");
     }
     let folder = probe.path("");
-    let mut container = Command::new("unshare")
-        .args(["--mount", "sh", "-c", CONTAINER, "container"])
+    let mut container = Command::new(HOST[0])
+        .args([&HOST[1..], &PROCESS_1].concat())
+        .args(["unshare", "--mount", "sh", "-c", CONTAINER, "container"])
         .arg(
             folder
                 .as_os_str()
@@ -68,6 +75,7 @@ fn measure(namespaces: &str) -> Option<Value> {
         )
         .arg(probe::binary())
         .env("NAMESPACES", namespaces)
+        .env("MORE", more)
         .env_remove("RUST_LOG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -163,7 +171,9 @@ fn has_programs(envelope: &Value) -> bool {
 /// Guarantees: name, identity, interfaces, `/proc` metrics, and what the kernel programs count are the host's.
 #[test]
 fn with_the_hosts_network_everything_is_the_hosts() {
-    let Some(envelope) = measure("") else { return };
+    let Some(envelope) = measure("", "") else {
+        return;
+    };
     is_the_host(&envelope);
     if has_programs(&envelope) {
         assert!(
@@ -187,7 +197,7 @@ fn with_the_hosts_network_everything_is_the_hosts() {
 /// apart, and counts the host's packets all the same. This is why the DaemonSet asks for the host's network.
 #[test]
 fn without_the_hosts_network_the_network_reader_says_what_it_lacks() {
-    let Some(envelope) = measure("--net") else {
+    let Some(envelope) = measure("--net", "") else {
         return;
     };
     is_the_host(&envelope);
@@ -209,5 +219,22 @@ fn without_the_hosts_network_the_network_reader_says_what_it_lacks() {
             "{network}"
         );
         assert_eq!(sum(&envelope, "network.packets", "\"lo\""), 0, "{network}");
+    }
+}
+
+/// Scenario: as above, with the capability to look at process 1.
+/// Guarantees: the network reader tells the host's interfaces apart.
+#[test]
+fn who_may_trace_process_1_needs_no_network_of_the_hosts() {
+    let Some(envelope) = measure("--net", ",+sys_ptrace") else {
+        return;
+    };
+    if has_programs(&envelope) {
+        let network = source(&envelope, "network");
+        assert_eq!(network["status"], "ok", "{network}");
+        assert!(
+            sum(&envelope, "network.packets", "\"lo\"") >= PACKETS,
+            "{network}"
+        );
     }
 }

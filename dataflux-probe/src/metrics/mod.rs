@@ -15,6 +15,8 @@ use crate::{
     plugin::{Capability, Plugin},
 };
 
+pub(crate) use network::host_namespace;
+
 /// Measures one thing.
 pub trait MetricReader: Send {
     /// Loads programs and attaches them. Called once, on the main thread, before privileges are given up. Readers of

@@ -43,7 +43,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     name: "network",
     summary: "packets, bytes and packet sizes by interface and direction, drops by reason",
     needs: Needs {
-        kernel: "BTF and the network tracepoints (Linux 5.10; drop reasons 5.17)",
+        kernel: "BTF and the network tracepoints (Linux 5.10; drop reasons 5.17), /proc/1/net",
         attach: &[Capability::Bpf, Capability::Perfmon],
         keep: &[],
     },
@@ -296,7 +296,10 @@ impl Owned {
 
 /// Inode number of process 1's network namespace. Where its `ns` folder may not be read, the probe's own stands in if both
 /// have the same `net/dev`: every namespace has files of its own under `/proc/<pid>/net`.
-fn host_namespace(proc: &Path) -> anyhow::Result<u32> {
+///
+/// # Errors
+/// It is another one than the probe's, and only who may trace process 1 can tell which.
+pub(crate) fn host_namespace(proc: &Path) -> anyhow::Result<u32> {
     let inode = |path: &str| {
         let path = proc.join(path);
         let file = fs::metadata(&path).with_context(|| path.display().to_string())?;

@@ -178,15 +178,39 @@ fn readable(roots: &Roots) -> Vec<PathBuf> {
     all
 }
 
-/// The folder that a file is in, and the one it is linked to, if that is another.
+/// The folder that a file is in, and the one it is linked to, if that is another. A folder that comes later, as many below
+/// `/run` do, counts by the nearest one above it that is there, unless that is the root folder.
 fn folders_of(file: &Path) -> Vec<PathBuf> {
-    let linked = fs::canonicalize(file).ok();
-    [Some(file), linked.as_deref()]
-        .into_iter()
-        .flatten()
-        .filter_map(|file| std::path::absolute(file).ok()?.parent().map(Path::to_owned))
+    let Ok(named) = std::path::absolute(file) else {
+        return Vec::new();
+    };
+    let linked = fs::canonicalize(&named).unwrap_or_else(|_| followed(&named));
+    let folder = |file: &Path| {
+        let folder = file.parent()?;
+        let there = folder.ancestors().find(|path| path.exists())?;
+        let everything = there != folder && fs::canonicalize(there).ok()? == Path::new("/");
+        (!everything).then(|| there.to_owned())
+    };
+    [named, linked]
+        .iter()
+        .filter_map(|file| folder(file))
         .collect()
 }
+
+/// Where a link leads that leads nowhere yet.
+fn followed(link: &Path) -> PathBuf {
+    let mut path = link.to_owned();
+    for _ in 0..LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    path
+}
+
+/// As many as the kernel follows (`MAXSYMLINKS`).
+const LINKS: usize = 40;
 
 /// Folders that belong to nobody in particular.
 const SHARED: [&str; 20] = [
@@ -270,6 +294,30 @@ mod tests {
             [root.join("mnt")]
         );
         assert_eq!(reach(&root.join("mnt/missing/state")), [&*root]);
+    }
+
+    #[test]
+    fn a_file_that_comes_later_counts_by_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        for folder in ["etc", "run"] {
+            fs::create_dir(root.join(folder)).unwrap();
+        }
+        let link = root.join("etc/resolv.conf");
+        std::os::unix::fs::symlink("../run/manager/resolv.conf", &link).unwrap();
+        let folders = |file: &Path| -> Vec<_> {
+            let folders = folders_of(file).into_iter();
+            folders
+                .map(|folder| fs::canonicalize(folder).unwrap())
+                .collect()
+        };
+        assert_eq!(folders(&link), [root.join("etc"), root.join("run")]);
+        let secret = root.join("run/secrets/kafka/password");
+        assert_eq!(folders(&secret), [root.join("run"), root.join("run")]);
+        assert!(folders(Path::new("/no-such-folder/password")).is_empty());
+        let itself = root.join("etc/itself");
+        std::os::unix::fs::symlink("itself", &itself).unwrap();
+        assert_eq!(folders(&itself), [root.join("etc"), root.join("etc")]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
 use bytesize::ByteSize;
 
 use crate::{
+    metrics::host_namespace,
     plugin::{Capability, Needs, Roots},
     privileges::Capabilities,
 };
@@ -71,6 +72,7 @@ impl Machine<'_> {
             self.without_proc(),
             self.foreign_proc(),
             self.hidden_process_1(),
+            self.foreign_network(),
             self.without_sys(),
             self.without_types(),
             self.lockdown(),
@@ -130,6 +132,20 @@ impl Machine<'_> {
             },
             |wanted| wanted.reads("/proc/1"),
             "mount it without hidepid, or with gid= of a group that the probe's user is in",
+        )
+    }
+
+    fn foreign_network(&self) -> Option<Found> {
+        found(
+            self.has_process_1() && host_namespace(&self.roots.proc).is_err(),
+            || {
+                format!(
+                    "process 1 of {} is in another network namespace, and this one may not ask in which: all interfaces count together",
+                    self.roots.proc.display()
+                )
+            },
+            |wanted| wanted.reads("/proc/1") && wanted.loads_programs(),
+            "start in the host's network namespace (hostNetwork), or with CAP_SYS_PTRACE in the first user namespace, if AppArmor or SELinux let it look at process 1",
         )
     }
 

@@ -193,12 +193,10 @@ impl Settings {
             .map_err(|error| properties::refused_by(&error))
     }
 
-    /// Secrets and certificates, and whatever else is given by its path.
+    /// Secrets and certificates, and whatever else is given by its path, from the root or the current folder.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let values = self.properties.values();
-        let paths = values
-            .filter(|value| value.starts_with('/'))
-            .map(PathBuf::from);
+        let values = self.properties.values().map(PathBuf::from);
+        let paths = values.filter(|value| value.is_absolute() || value.is_file());
         paths.chain(self.security.files().iter().cloned()).collect()
     }
 

@@ -23,6 +23,7 @@ impl Host {
         for (path, text) in [
             ("proc/stat", "cpu\n"),
             ("proc/1/net/dev", ""),
+            ("proc/1/ns/net", ""),
             ("proc/2/comm", "kthreadd\n"),
             ("proc/sys/kernel/osrelease", "5.10.0-30-amd64\n"),
             ("proc/sys/kernel/perf_event_paranoid", "3\n"),
@@ -188,14 +189,33 @@ fn a_container_with_its_own_proc_is_told() {
     let sentence =
         "/proc is a container's own: its process 1 has the container's network, not the host's";
     let host = Host::new().without("proc/2");
-    only(&host.found(&BOTH, None), sentence, "addresses interface");
+    only(
+        &host.found(&BOTH, None),
+        sentence,
+        "addresses interface network",
+    );
     host.put("proc/2/comm", "sleep\n");
-    only(&host.found(&BOTH, None), sentence, "addresses interface");
+    only(
+        &host.found(&BOTH, None),
+        sentence,
+        "addresses interface network",
+    );
     let hidden = Host::new().without("proc/1").found(&BOTH, None);
     only(
         &hidden,
         "/proc hides process 1 from this user",
-        "addresses interface",
+        "addresses interface network",
+    );
+}
+
+#[test]
+fn another_network_namespace_than_process_1s_is_told() {
+    let host = Host::new().without("proc/1/ns");
+    host.put("proc/self/net/dev", "");
+    only(
+        &host.found(&BOTH, None),
+        "process 1 of /proc is in another network namespace, and this one may not ask in which: all interfaces count together",
+        "network",
     );
 }
 

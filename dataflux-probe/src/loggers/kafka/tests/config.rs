@@ -172,3 +172,14 @@ fn properties_of_librdkafka_are_checked() {
     let found = of("max.in.flight = 1000");
     assert!(found.contains("max.in.flight"), "{found}");
 }
+
+#[test]
+fn files_that_properties_name_are_told_wherever_they_are() {
+    let text = "brokers = ['b']\ntopic = 'a'\nsecurity = 'ssl'\n[properties]\n'ssl.crl.location' = 'Cargo.toml'\n";
+    let logger = PLUGIN.build_from(text, &context(Path::new("/nowhere")));
+    let read = logger.unwrap().files().read;
+    assert!(
+        read.iter().any(|file| file == Path::new("Cargo.toml")),
+        "{read:?}"
+    );
+}
