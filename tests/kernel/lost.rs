@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
-use dataflux_probe::plugin::Roots;
-
 use crate::{
     cpus::{last_cpu, stay_on},
-    harness::{Attached, machine},
+    harness::{Attached, machine, skipped_without},
     hidden::{process_1_is_hidden, switches_of_process_1},
     tasks::{Sharing, Task},
 };
@@ -102,17 +100,10 @@ fn drops_that_the_kernel_skips_are_lost() {
     let Some(cpu) = last_cpu().filter(|cpu| *cpu < 64) else {
         return;
     };
-    let Ok((mut reader, _)) = Attached::on(Roots::default(), "network", "") else {
-        panic!("the reader does not attach")
-    };
-    if reader
-        .read_in_part()
-        .unsupported()
-        .contains(&"network.drops")
-    {
-        println!("skipped: this kernel has no reasons of drops");
+    if skipped_without("network.drops") {
         return;
     }
+    let mut reader = Attached::new("network", "");
     let Some(_steering) = Steering::to(cpu) else {
         return;
     };

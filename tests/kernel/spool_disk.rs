@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Seek as _, SeekFrom},
+    io::{ErrorKind, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -86,9 +86,14 @@ impl OnDisk {
         match fault {
             "hangs" => self.within(&["fsfreeze", "--freeze"]),
             "refuses writes" => self.within(&["chattr", "-R", "+i"]),
-            "is emptied" => {
-                fs::remove_dir_all(self.inside("state")).expect("it is there and writable");
-            }
+            // The probe may write a file anew into a folder that is about to be removed.
+            "is emptied" => until("an empty disk", || {
+                match fs::remove_dir_all(self.inside("state")) {
+                    Ok(()) => Some(()),
+                    Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => None,
+                    Err(error) => panic!("it is there and writable: {error}"),
+                }
+            }),
             // It writes as much as there is room for.
             _ => drop(fs::write(self.inside("filler"), vec![1; 64 << 20])),
         }

@@ -15,6 +15,7 @@ use crate::{
     command::{self, say},
     setup,
     vm::{
+        document,
         guest::{self, Job, Outcome, Report, Test},
         kernel::{self, Kernel},
         name::{Architecture, Name},
@@ -96,21 +97,34 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         .map(|(kernel, _)| kernel.name.to_string())
         .collect();
     if args.record {
-        let runs: Vec<_> = guests
-            .kernels
-            .iter()
-            .zip(&reports)
-            .filter_map(|(kernel, report)| Some((kernel.name.to_string(), report.as_ref().ok()?)))
-            .collect();
-        let path = workspace::root().join(RECORD);
-        fs::create_dir_all(path.parent().context("a document lies in a folder")?)?;
-        fs::write(&path, record::document(&runs))
-            .with_context(|| format!("cannot write {RECORD}"))?;
-        say(format_args!("wrote {RECORD}"));
+        write_record(&guests.kernels, &reports)?;
     }
     if !failed.is_empty() {
         bail!("kernel tests failed in guests with {}", failed.join(", "));
     }
+    Ok(())
+}
+
+/// Adds to the record what these guests reported, in place of what it said of their kernels.
+fn write_record(kernels: &[Kernel], reports: &[anyhow::Result<Report>]) -> anyhow::Result<()> {
+    let mut columns = Vec::new();
+    for (kernel, report) in kernels.iter().zip(reports) {
+        let report = report.as_ref().ok();
+        match report.and_then(|report| record::column(&kernel.name, report)) {
+            Some(column) => columns.push(column),
+            None => say(format_args!(
+                "not recorded, as its guest did not come to its end: {}",
+                kernel.name
+            )),
+        }
+    }
+    let path = workspace::root().join(RECORD);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {RECORD}"))?;
+    let earlier = document::read(&text)
+        .with_context(|| format!("{RECORD} is not as this command writes it"))?;
+    fs::write(&path, document::write(&document::merge(earlier, columns)))
+        .with_context(|| format!("cannot write {RECORD}"))?;
+    say(format_args!("wrote {RECORD}"));
     Ok(())
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct Report {
     pub(crate) tests: Vec<Test>,
     /// What it could not prepare, and what its kernel complained about.
     pub(crate) troubles: Vec<String>,
+    /// How many tests it was not asked for.
+    pub(crate) left_out: usize,
     pub(super) begun: Option<String>,
     pub(super) complete: bool,
 }
@@ -201,6 +203,10 @@ impl Report {
                     seconds: said["seconds"].as_f64().unwrap_or_default(),
                     output,
                 });
+            }
+            Some("left out") => {
+                let tests = said["tests"].as_u64().unwrap_or_default();
+                self.left_out = usize::try_from(tests).unwrap_or(usize::MAX);
             }
             Some("end") => self.complete = true,
             _ => self.troubles.push(text("text")),

@@ -2,6 +2,7 @@
 
 pub(crate) mod apt;
 pub(crate) mod cpio;
+pub(crate) mod document;
 pub(crate) mod guest;
 pub(crate) mod image;
 pub(crate) mod kernel;

@@ -50,7 +50,7 @@ const WANTED: [Wanted; 11] = [
     Wanted {
         name: "null_blk",
         parameters: "nr_devices=1 gb=1 bs=4096 queue_mode=2 irqmode=2 completion_nsec=2000000",
-        optional: true,
+        optional: false,
     },
 ];
 
@@ -192,6 +192,9 @@ mod tests {
         let (modules, missing) = choose(folder.path()).unwrap();
         let files: Vec<_> = modules.iter().map(|module| module.file.as_str()).collect();
         assert_eq!(files, ["virtio_ring.ko", "virtio_pci.ko"]);
-        assert_eq!(missing, ["virtio_blk", "loop", "veth", "sch_netem"]);
+        assert_eq!(
+            missing,
+            ["virtio_blk", "loop", "veth", "sch_netem", "null_blk"]
+        );
     }
 }

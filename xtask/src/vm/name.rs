@@ -21,7 +21,7 @@ pub(crate) enum Series {
 }
 
 /// What a kernel of the distribution was built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flavour {
     /// Virtual machines: a third of the size, the same kernel in all that the probe sees.
     Cloud,
@@ -29,7 +29,7 @@ pub(crate) enum Flavour {
     Generic,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Architecture {
     X86_64,
     Aarch64,

@@ -1,127 +1,62 @@
-//! `docs/reference/kernels.md`: what works on which kernel, from a run of guests.
-
-use std::{collections::BTreeMap, fmt::Write as _};
+//! What a run of a guest adds to the record: its tests, and what they and the probe tell of readers and programs.
 
 use serde_json::Value;
 
-use super::guest::{Outcome, Report};
+use super::{
+    document::{Cell, Cells, Column},
+    guest::{Outcome, Report},
+    name::Name,
+};
 
 /// What stands at the beginning of a line in which a test tells how a program fared.
 const PROGRAM: &str = "program: ";
 
-/// A table with a column for each kernel.
-type Table = BTreeMap<String, BTreeMap<usize, String>>;
-
-/// Reasons, each told once below the tables.
-#[derive(Default)]
-struct Notes(Vec<String>);
-
-impl Notes {
-    fn cell(&mut self, word: &str, reason: &str) -> String {
-        let known = self.0.iter().position(|note| note == reason);
-        let number = known.unwrap_or_else(|| {
-            self.0.push(reason.to_owned());
-            self.0.len() - 1
-        });
-        format!("{word} ({})", number + 1)
+/// A kernel's column; `None` if its guest did not come to its end, so that nobody knows what is missing.
+pub(crate) fn column(name: &Name, report: &Report) -> Option<Column> {
+    if !report.complete {
+        return None;
     }
-}
-
-/// The document. `runs` are the kernels' names and what their guests said.
-pub(crate) fn document(runs: &[(String, &Report)]) -> String {
-    let mut notes = Notes::default();
-    let mut readers = Table::new();
-    let mut programs = Table::new();
-    let mut instructions = Table::new();
-    for (column, (_, report)) in runs.iter().enumerate() {
-        for (reader, cell) in sources(report, &mut notes) {
-            readers.entry(reader).or_default().insert(column, cell);
-        }
-        for told in told(report) {
-            let text = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
-            let row = format!("`{}` `{}`", text("reader"), text("program"));
-            let outcome = text("outcome");
-            let cell = match outcome.strip_prefix("unsupported (") {
-                Some(reason) => notes.cell("unsupported", reason.trim_end_matches(')')),
-                None => outcome,
-            };
-            programs
-                .entry(row.clone())
-                .or_default()
-                .insert(column, cell);
-            let number = told["instructions"].as_u64();
-            let number = number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-            instructions.entry(row).or_default().insert(column, number);
+    let mut column = Column {
+        name: name.clone(),
+        release: report.release.clone(),
+        passed: 0,
+        failed: Vec::new(),
+        skipped: Vec::new(),
+        left_out: report.left_out,
+        readers: readers(report),
+        programs: Cells::new(),
+        instructions: Cells::new(),
+    };
+    for test in &report.tests {
+        let name = format!("`{}`", test.name);
+        match &test.outcome {
+            Outcome::Ok => column.passed += 1,
+            Outcome::Failed => column.failed.push(Cell::new(&name, None)),
+            Outcome::Skipped(why) => column.skipped.push(Cell::new(&name, Some(why))),
         }
     }
-    let mut text = String::from(INTRODUCTION);
-    text += &tests(runs, &mut notes);
-    let names: Vec<_> = runs.iter().map(|(name, _)| name.as_str()).collect();
-    text += "\n## Readers\n\nThe status of each reader's first envelope, and what the kernel does not give.\n\n";
-    text += &table("reader", &names, &readers);
-    text += "\n## Programs\n\n";
-    text += &table("reader and program", &names, &programs);
-    text += VERIFIER;
-    text += &table("reader and program", &names, &instructions);
-    text += "\n## Reasons\n\n";
-    for (number, note) in (1..).zip(&notes.0) {
-        // Writing to a string cannot fail.
-        let _infallible = writeln!(text, "{number}. {note}");
-    }
-    text
-}
-
-const INTRODUCTION: &str = "# Kernels
-
-Written by `cargo xtask kernel-test --record` with `--vm KERNEL...` or `--matrix`: every kernel test as root in guests that
-run these kernels of Debian, with a virtio disk, null_blk, network namespaces with veth, cgroups of both versions, and two
-processors emulated by one thread. A name is a series; the cloud flavour on x86_64 if it says nothing else. All of them run the
-same kernel objects.
-Big-endian and 32-bit machines are out of scope.
-";
-
-const VERIFIER: &str = "
-## The verifier's work
-
-Instructions that the verifier went through for a program, over all branches. Kernels tell since Linux 5.16; `-` is one that does
-not, or a program that is not loaded. The test `verifier::no_program_comes_near_the_verifiers_limits` states the bound that none
-may exceed.
-
-";
-
-fn tests(runs: &[(String, &Report)], notes: &mut Notes) -> String {
-    let mut text =
-        String::from("\n| kernel | release | passed | failed | skipped |\n|---|---|---|---|---|\n");
-    for (name, report) in runs {
-        let count = |wanted: &Outcome| {
-            report
-                .tests
-                .iter()
-                .filter(|test| test.outcome == *wanted)
-                .count()
+    for told in told(report) {
+        let text = |name: &str| told[name].as_str().unwrap_or_default();
+        let row = format!("`{}` `{}`", text("reader"), text("program"));
+        let outcome = text("outcome");
+        let reason = outcome
+            .strip_prefix("unsupported (")
+            .and_then(|reason| reason.strip_suffix(')'));
+        let cell = match reason {
+            Some(reason) => Cell::new("unsupported", Some(reason)),
+            None => Cell::new(outcome, None),
         };
-        let skipped: Vec<_> = report
-            .tests
-            .iter()
-            .filter_map(|test| match &test.outcome {
-                Outcome::Skipped(why) => Some(notes.cell(&format!("`{}`", test.name), why)),
-                Outcome::Ok | Outcome::Failed => None,
-            })
-            .collect();
-        let _infallible = writeln!(
-            text,
-            "| {name} | {} | {} | {} | {} |",
-            report.release,
-            count(&Outcome::Ok),
-            count(&Outcome::Failed),
-            skipped.join(", ")
-        );
+        column.programs.insert(row.clone(), cell);
+        if let Some(number) = told["instructions"].as_u64() {
+            let cell = Cell::new(&number.to_string(), None);
+            column.instructions.insert(row, cell);
+        }
     }
-    text
+    Some(column)
 }
 
 /// Each reader of the envelope that the guest printed.
-fn sources(report: &Report, notes: &mut Notes) -> Vec<(String, String)> {
+fn readers(report: &Report) -> Cells {
     let printed = report
         .commands
         .iter()
@@ -137,22 +72,15 @@ fn sources(report: &Report, notes: &mut Notes) -> Vec<(String, String)> {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        let status = match (text("status"), text("reason")) {
-            (status, "") => status.to_owned(),
-            (status, reason) => notes.cell(status, reason),
-        };
-        let cell = match lacking.as_slice() {
-            [] => status,
-            lacking => format!("{status}, without `{}`", lacking.join("`, `")),
-        };
+        let reason = Some(text("reason")).filter(|reason| !reason.is_empty());
+        let mut cell = Cell::new(text("status"), reason);
+        if !lacking.is_empty() {
+            cell.rest = format!(", without `{}`", lacking.join("`, `"));
+        }
         (format!("`{}`", text("reader")), cell)
     };
-    envelope["sources"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(cell)
-        .collect()
+    let sources = envelope["sources"].as_array().into_iter().flatten();
+    sources.map(cell).collect()
 }
 
 /// What the tests of a guest told of programs.
@@ -164,54 +92,76 @@ fn told(report: &Report) -> impl Iterator<Item = Value> {
     })
 }
 
-fn table(what: &str, columns: &[&str], rows: &Table) -> String {
-    let mut text = format!(
-        "| {what} | {} |\n|{}\n",
-        columns.join(" | "),
-        "---|".repeat(columns.len() + 1)
-    );
-    for (row, cells) in rows {
-        let cell = |column| cells.get(&column).map_or("-", String::as_str);
-        let cells: Vec<_> = (0..columns.len()).map(cell).collect();
-        let _infallible = writeln!(text, "| {row} | {} |", cells.join(" | "));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::guest::Test;
+    use crate::vm::guest::{Ran, Test};
+
+    fn report(outcomes: &[Outcome], output: &str) -> Report {
+        let test = |(index, outcome): (usize, &Outcome)| Test {
+            name: format!("a::{index}"),
+            outcome: outcome.clone(),
+            seconds: 0.0,
+            output: output.to_owned(),
+        };
+        Report {
+            release: "6.1.0".into(),
+            tests: outcomes.iter().enumerate().map(test).collect(),
+            complete: true,
+            ..Report::default()
+        }
+    }
+
+    fn column_of(report: &Report) -> Column {
+        column(&"6.1".parse().unwrap(), report).unwrap()
+    }
 
     #[test]
-    fn programs_are_rows_and_reasons_are_told_once() {
+    fn tests_are_counted_and_named() {
+        let why = Outcome::Skipped("too old".into());
+        let column = column_of(&report(
+            &[Outcome::Ok, Outcome::Failed, why, Outcome::Ok],
+            "",
+        ));
+        assert_eq!(column.passed, 2);
+        assert_eq!(column.failed, [Cell::new("`a::1`", None)]);
+        assert_eq!(column.skipped, [Cell::new("`a::2`", Some("too old"))]);
+    }
+
+    #[test]
+    fn programs_and_readers_are_those_that_the_guest_told_of() {
         let line = |program: &str, outcome: &str, instructions: Value| {
             let told = serde_json::json!({"reader": "network", "program": program, "outcome": outcome, "instructions": instructions});
             format!("test verifier ... program: {told}\n")
         };
-        let lacking = "unsupported (this kernel has no reasons)";
-        let test = |output: String| Test {
-            name: "verifier::a".into(),
-            outcome: Outcome::Ok,
-            seconds: 0.0,
-            output,
-        };
-        let report = |output: String| Report {
-            release: "6.1.0".into(),
-            tests: vec![test(output)],
-            ..Report::default()
-        };
-        let old =
-            report(line("xmit", "ok", Value::Null) + &line("kfree_skb", lacking, Value::Null));
-        let new = report(line("xmit", "ok", 321.into()));
-        let text = document(&[("5.10".into(), &old), ("6.1".into(), &new)]);
-        assert!(
-            text.contains("| `network` `kfree_skb` | unsupported (1) | - |"),
-            "{text}"
-        );
-        assert!(text.contains("| `network` `xmit` | ok | ok |"), "{text}");
-        assert!(text.contains("| `network` `xmit` | - | 321 |"), "{text}");
-        assert!(text.contains("1. this kernel has no reasons\n"), "{text}");
-        assert!(text.contains("| 6.1 | 6.1.0 | 1 | 0 |  |"), "{text}");
+        let lacking = "unsupported (this kernel has no (good) reasons)";
+        let output = line("xmit", "ok", 321.into()) + &line("kfree_skb", lacking, Value::Null);
+        let mut report = report(&[Outcome::Ok], &output);
+        let envelope = serde_json::json!({"sources": [
+            {"reader": "network", "status": "ok", "unsupported": ["network.drops"]},
+        ]});
+        report.commands.push(Ran {
+            line: "/bin/dataflux-probe once --window 2s".into(),
+            success: true,
+            status: String::new(),
+            stdout: format!("{envelope}\n"),
+            stderr: String::new(),
+        });
+        let column = column_of(&report);
+        let xmit = &column.instructions["`network` `xmit`"];
+        assert_eq!(*xmit, Cell::new("321", None));
+        assert!(!column.instructions.contains_key("`network` `kfree_skb`"));
+        let reason = Some("this kernel has no (good) reasons");
+        let kfree_skb = &column.programs["`network` `kfree_skb`"];
+        assert_eq!(*kfree_skb, Cell::new("unsupported", reason));
+        let network = &column.readers["`network`"];
+        assert_eq!(network.rest, ", without `network.drops`");
+    }
+
+    #[test]
+    fn a_guest_that_ended_early_is_not_recorded() {
+        let mut early = report(&[Outcome::Ok], "");
+        early.complete = false;
+        assert_eq!(column(&"6.1".parse().unwrap(), &early), None);
     }
 }
