@@ -78,6 +78,16 @@ const MISTAKES: &[(&str, usize, &str)] = &[
         "health.file: is not the absolute path of a file",
     ),
     (
+        "[health]\nfile = '/tmp/health/'",
+        2,
+        "health.file: is a folder; name a file in it",
+    ),
+    (
+        "[health]\nfile = '/tmp'",
+        2,
+        "health.file: is a folder; name a file in it",
+    ),
+    (
         "[health]\nfile = '/tmp/both'\n[output.b]\nformatter = 'json'\nlogger = 'file'\nfile = { path = '/tmp/both' }",
         3,
         "output.b: /tmp/both belongs to health already",

@@ -33,6 +33,11 @@ pub(super) fn settings(section: &Section<'_>) -> anyhow::Result<Settings> {
     {
         return Err(section.error(Some("file"), "is not the absolute path of a file"));
     }
+    if let Some(file) = &settings.file
+        && (file.as_os_str().as_encoded_bytes().ends_with(b"/") || file.is_dir())
+    {
+        return Err(section.error(Some("file"), "is a folder; name a file in it"));
+    }
     if settings == Settings::default() {
         let message = "names no one to tell: set listen = \"127.0.0.1:8081\", a file, or both";
         return Err(section.error(None, message));

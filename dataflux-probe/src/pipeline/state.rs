@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{ErrorKind, Write as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -18,6 +19,9 @@ use tokio::{
 
 use super::{inbox::Inbox, streams::Ends};
 
+/// Whoever has locked this file in the folder has the folder.
+const LOCK: &str = "lock";
+
 /// The file is written at most this often.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -31,7 +35,8 @@ pub struct StateDir {
 
 #[derive(Debug)]
 struct Taken {
-    _lock: File,
+    /// Kept open.
+    lock: Mutex<File>,
     /// How the streams of earlier starts ended.
     past: Ends,
 }
@@ -64,8 +69,23 @@ impl StateDir {
         }
         let lock = lock(&self.path)?;
         let past = load(&self.path);
-        let taken = self.taken.get_or_init(|| Taken { _lock: lock, past });
+        let lock = Mutex::new(lock);
+        let taken = self.taken.get_or_init(|| Taken { lock, past });
         Ok(&taken.past)
+    }
+
+    /// Locks the folder again where somebody has deleted the lock, or all of it: another probe would take what is made again.
+    fn hold(&self) -> anyhow::Result<()> {
+        let Some(taken) = self.taken.get() else {
+            return Ok(());
+        };
+        let mut held = taken.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours = held.metadata()?;
+        let named = fs::metadata(self.path.join(LOCK));
+        if !named.is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
+            *held = lock(&self.path)?;
+        }
+        Ok(())
     }
 
     /// Whether it could be taken.
@@ -83,7 +103,7 @@ impl StateDir {
 fn lock(state_dir: &Path) -> anyhow::Result<File> {
     fs::create_dir_all(state_dir)
         .with_context(|| format!("cannot make the state_dir {}", state_dir.display()))?;
-    let path = state_dir.join("lock");
+    let path = state_dir.join(LOCK);
     let file = File::options()
         .write(true)
         .create(true)
@@ -204,6 +224,7 @@ impl Keeper {
 fn keep(state_dir: &StateDir, ends: Ends, durably: bool) -> anyhow::Result<()> {
     let mut all = state_dir.past()?.clone();
     all.extend(ends);
+    state_dir.hold()?;
     save(&state_dir.path, &all, durably)
 }
 
@@ -234,6 +255,21 @@ mod tests {
             spooled: true,
         };
         Ends::from([("main".to_owned(), end)])
+    }
+
+    #[test]
+    fn a_folder_that_is_made_again_is_locked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let [first, second] = [&path, &path].map(|path| StateDir::new(path.clone()));
+        first.take().unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        keep(&first, ends(), false).unwrap();
+        let error = second.take().unwrap_err().to_string();
+        assert!(error.ends_with("is in use by another probe"), "{error}");
+        // What is there stays as it is.
+        keep(&first, ends(), false).unwrap();
+        assert_eq!(load(&path), ends());
     }
 
     #[test]

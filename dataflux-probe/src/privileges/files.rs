@@ -46,7 +46,7 @@ const ASKS_FOR_VERSION: u32 = 1;
 pub struct FileLock {
     /// The kernel's version of it.
     pub abi: i32,
-    /// Folders that do not exist and whose nearest parent is the root folder: nothing may be written there.
+    /// The root folder itself, and folders that do not exist and whose nearest parent it is: nothing may be written there.
     pub out_of_reach: Vec<PathBuf>,
 }
 
@@ -54,6 +54,9 @@ impl FileLock {
     /// What somebody has to do something about.
     pub(super) fn problems(&self) -> impl Iterator<Item = String> {
         self.out_of_reach.iter().map(|folder| {
+            if folder == Path::new("/") {
+                return "files directly in / are not made, replaced or rolled: name a folder for them".to_owned();
+            }
             format!(
                 "{} is not there, and nothing above it either: start the probe again once it is",
                 folder.display()
@@ -323,6 +326,17 @@ mod tests {
     #[test]
     fn never_everything() {
         assert!(reach(Path::new("/no-such-folder/state")).is_empty());
+        assert!(reach(Path::new("/")).is_empty());
+        let lock = FileLock {
+            abi: 1,
+            out_of_reach: vec!["/".into(), "/no-such-folder".into()],
+        };
+        let told: Vec<_> = lock.problems().collect();
+        assert!(told[0].starts_with("files directly in / "), "{told:?}");
+        assert!(
+            told[1].starts_with("/no-such-folder is not there"),
+            "{told:?}"
+        );
         assert_eq!(reach(Path::new("/var/lib")), [PathBuf::from("/var/lib")]);
         assert_eq!(
             reach(Path::new("/proc/no/such/folder")),
