@@ -20,7 +20,7 @@ use crate::{
         kernel::{self, Kernel},
         name::{Architecture, Name},
         programs::{self, Programs},
-        qemu, record,
+        qemu, record, userland,
     },
     workspace,
 };
@@ -150,6 +150,7 @@ impl Guests {
         for architecture in [Architecture::X86_64, Architecture::Aarch64] {
             if names.iter().any(|name| name.architecture == architecture) {
                 qemu::provide(architecture)?;
+                userland::provide(architecture)?;
                 built.push((architecture, programs::build(architecture)?));
             }
         }

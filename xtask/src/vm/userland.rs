@@ -74,8 +74,8 @@ pub(crate) fn add(archive: &mut Archive, architecture: Architecture) -> anyhow::
     Ok(())
 }
 
-/// The unpacked packages.
-fn provide(architecture: Architecture) -> anyhow::Result<PathBuf> {
+/// The unpacked packages. Not to be asked for twice at once while they are not there: apt and the folder are for one alone.
+pub(crate) fn provide(architecture: Architecture) -> anyhow::Result<PathBuf> {
     let folder = super::folder()
         .join("userland")
         .join(architecture.packages());
