@@ -62,6 +62,9 @@ pub(super) fn main(check: bool) -> anyhow::Result<()> {
         say(format_args!("writing {PLAIN}"));
         fs::write(&path, &plain).with_context(|| format!("cannot write {PLAIN}"))?;
     }
+    if render(&helm, &chart, &["healthPort=1"]).is_ok() {
+        bail!("the chart takes a healthPort that its config does not have");
+    }
     let other = tempfile::Builder::new().suffix(".yaml").tempfile()?;
     fs::write(other.path(), render(&helm, &chart, &OTHER_VALUES)?)?;
     let validate = validator()?;
