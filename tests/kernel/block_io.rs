@@ -252,7 +252,7 @@ fn load(device: &File, thread: u64) {
 }
 
 /// Direct I/O wants memory that is aligned to the device's blocks.
-fn with_aligned(bytes: usize, act: impl FnOnce(&mut [u8])) {
+pub(crate) fn with_aligned(bytes: usize, act: impl FnOnce(&mut [u8])) {
     const ALIGNMENT: usize = 4096;
     let mut buffer = vec![0u8; bytes + ALIGNMENT];
     let start = buffer.as_ptr().align_offset(ALIGNMENT);

@@ -57,6 +57,16 @@ pub(crate) fn skipped_without(metric: &str) -> bool {
     later.is_lacking()
 }
 
+/// Whether something is missing that only guests are sure to have; then the test is skipped, which this says.
+pub(crate) fn skipped_outside_guests(what: &str, is_there: bool) -> bool {
+    if !is_there {
+        let in_guest = std::env::var_os("DATAFLUX_GUEST").is_some();
+        assert!(!in_guest, "every guest has {what}");
+        println!("skipped: this machine has no {what}");
+    }
+    !is_there
+}
+
 /// Major and minor number of the running kernel.
 fn release() -> (u32, u32) {
     let name = rustix::system::uname();
@@ -238,6 +248,17 @@ impl Totals {
         };
         let last = self.matching(metric, None, &[]).filter_map(last).max();
         last.map_or(0, |bucket| highest(usize::from(bucket)))
+    }
+
+    /// At least the smallest value in the histograms of a metric of this entity, at most an eighth more.
+    pub(crate) fn shortest(&self, metric: &str, entity: &Entity) -> u64 {
+        let first = |series: &Series| match &series.value {
+            Total::Histogram(buckets) => buckets.counts.first().map(|(bucket, _)| *bucket),
+            other => panic!("{metric} is no histogram: {other:?}"),
+        };
+        let series = self.matching(metric, Some(entity), &[]);
+        let first = series.filter_map(first).min();
+        first.map_or(0, |bucket| highest(usize::from(bucket)))
     }
 
     /// What a counter or histogram has counted, of all entities and labels.

@@ -210,7 +210,7 @@ fn switch_ipv6_off(interface: &str) {
 }
 
 /// Sends datagrams both ways, each received before the next one leaves.
-fn exchange(
+pub(crate) fn exchange(
     here: &UdpSocket,
     to_there: SocketAddr,
     there: &UdpSocket,
@@ -228,15 +228,17 @@ fn exchange(
 }
 
 /// A veth pair: one end in this namespace, the other in one of its own; gone when dropped.
-struct VethPair {
+pub(crate) struct VethPair {
     namespace: String,
-    name: String,
-    here: Ipv4Addr,
+    /// Of the end here.
+    pub(crate) name: String,
+    /// The address of the end here.
+    pub(crate) here: Ipv4Addr,
     address_there: Ipv4Addr,
 }
 
 impl VethPair {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let id = std::process::id() % 100_000;
         let pair = Self {
             namespace: format!("dfp-test-{id}"),
@@ -265,7 +267,7 @@ impl VethPair {
     }
 
     /// A socket of the other namespace.
-    fn socket_there(&self) -> UdpSocket {
+    pub(crate) fn socket_there(&self) -> UdpSocket {
         let address = self.address_there;
         self.there(move || UdpSocket::bind((address, 0)).expect("a socket there"))
     }
@@ -282,7 +284,7 @@ impl VethPair {
         thread::spawn(go).join().expect("the thread acted there")
     }
 
-    fn entity(&self) -> Entity {
+    pub(crate) fn entity(&self) -> Entity {
         let index =
             fs::read_to_string(format!("/sys/class/net/{}/ifindex", self.name)).expect("ifindex");
         Entity {
@@ -292,7 +294,7 @@ impl VethPair {
     }
 
     /// Packets and bytes, received and sent, as the interface counts them.
-    fn statistics(&self) -> [(u64, u64); 2] {
+    pub(crate) fn statistics(&self) -> [(u64, u64); 2] {
         let number = |name: &str| -> u64 {
             let text =
                 fs::read_to_string(format!("/sys/class/net/{}/statistics/{name}", self.name))
