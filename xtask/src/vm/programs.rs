@@ -48,8 +48,17 @@ const GLIBC: Target = Target {
 /// Debian has a C compiler for arm64 with glibc only, which can be linked statically too.
 const ARM64: Target = Target {
     triple: "aarch64-unknown-linux-gnu",
-    packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+    packages: &[
+        "gcc-aarch64-linux-gnu",
+        "g++-aarch64-linux-gnu",
+        "libc6-dev-arm64-cross",
+    ],
     environment: &[
+        // librdkafka's configure knows no targets, only what is called CC.
+        ("CC", "aarch64-linux-gnu-gcc"),
+        ("CXX", "aarch64-linux-gnu-g++"),
+        ("HOST_CC", "gcc"),
+        ("HOST_CXX", "g++"),
         ("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc"),
         (
             "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
