@@ -1,6 +1,7 @@
 //! What the kernel side cannot record counts as lost: exactly where it can be arranged, completely where it cannot.
 
 use std::{
+    collections::BTreeMap,
     fs, hint,
     net::{Ipv4Addr, UdpSocket},
     os::unix::net::UnixDatagram,
@@ -157,20 +158,22 @@ fn drops_that_the_kernel_skips_are_lost() {
     println!("skipped in part: no program met itself at work, or this kernel lets it run");
 }
 
-/// Events that the kernel skipped a program of this process for.
+/// Events that the kernel skipped a program of this process for. A program may have several descriptors.
 fn skipped() -> u64 {
     let folder = fs::read_dir("/proc/self/fdinfo").expect("/proc/self/fdinfo");
     let misses = |text: String| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("recursion_misses:"))?;
-        line.trim().parse::<u64>().ok()
+        let value = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+            value.trim().parse::<u64>().ok()
+        };
+        Some((value("prog_id:")?, value("recursion_misses:")?))
     };
-    folder
+    let programs: BTreeMap<_, _> = folder
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path()).ok())
         .filter_map(misses)
-        .sum()
+        .collect();
+    programs.values().sum()
 }
 
 /// Throws some packets away that were sent and never received. How many.
