@@ -1,10 +1,10 @@
 //! `network` with a queue that loses packets before the interface gets them.
 
-use std::{net::UdpSocket, process::Command};
+use std::process::Command;
 
 use crate::{
     harness::{Attached, Totals, machine, skipped_outside_guests, skipped_without},
-    network::{VethPair, exchange},
+    network::VethPair,
 };
 
 /// Scenario: datagrams leave through a queue that loses nearly a third of them.
@@ -17,21 +17,15 @@ fn what_a_queue_loses_is_dropped_and_not_sent() {
         return;
     }
     let pair = VethPair::new();
-    let here = UdpSocket::bind((pair.here, 0)).expect("a socket here");
-    let there = pair.socket_there();
-    let (to_here, to_there) = (
-        here.local_addr().expect("an address"),
-        there.local_addr().expect("an address"),
-    );
-    // Resolves the neighbours' addresses while nothing is lost.
-    exchange(&here, to_there, &there, to_here, 1);
+    let ends = pair.ends();
     if skipped_outside_guests("netem", lose(&pair.name, "30%")) {
         return;
     }
     let mut reader = Attached::new("network", "");
     let (first_kernel, first) = (pair.statistics(), reader.read());
     for _ in 0..DATAGRAMS {
-        here.send_to(&[7; 100], to_there).expect("sending");
+        let sent = ends.here.send_to(&[7; 100], ends.to_there());
+        sent.expect("sending");
     }
     let (last_kernel, last) = (pair.statistics(), reader.read());
     let entity = pair.entity();

@@ -31,17 +31,10 @@ const HEADERS: u64 = 14 + 20 + 8;
 fn packets_and_bytes_are_exact() {
     let Some(_machine) = machine() else { return };
     let pair = VethPair::new();
-    let here = UdpSocket::bind((pair.here, 0)).expect("a socket here");
-    let there = pair.socket_there();
-    let (to_here, to_there) = (
-        here.local_addr().expect("an address"),
-        there.local_addr().expect("an address"),
-    );
-    // The first datagrams resolve the neighbours' addresses.
-    exchange(&here, to_there, &there, to_here, 1);
+    let ends = pair.ends();
     let mut reader = Attached::new("network", "");
     let (first_kernel, first) = (pair.statistics(), reader.read());
-    exchange(&here, to_there, &there, to_here, PACKETS);
+    ends.exchange(PACKETS);
     let (last_kernel, last) = (pair.statistics(), reader.read());
     let entity = pair.entity();
     for (direction, kernel) in [("received", 0), ("sent", 1)] {
@@ -209,32 +202,51 @@ fn switch_ipv6_off(interface: &str) {
     .expect("switching IPv6 off");
 }
 
-/// Sends datagrams both ways, each received before the next one leaves.
-pub(crate) fn exchange(
-    here: &UdpSocket,
-    to_there: SocketAddr,
-    there: &UdpSocket,
-    to_here: SocketAddr,
-    count: u64,
-) {
-    let mut buffer = [0; PAYLOAD];
-    for _ in 0..count {
-        here.send_to(&[1; PAYLOAD], to_there)
-            .expect("sending there");
-        there.recv(&mut buffer).expect("receiving there");
-        there.send_to(&[2; PAYLOAD], to_here).expect("sending here");
-        here.recv(&mut buffer).expect("receiving here");
+/// Tells the kernel a neighbour's link address for good: it would ask now and then, and tests count every packet.
+fn know_neighbour(address: Ipv4Addr, link: &str, interface: &str) {
+    let address = address.to_string();
+    let entry = ["lladdr", link, "dev", interface, "nud", "permanent"];
+    ip(&[&["neigh", "replace", &address], entry.as_slice()].concat());
+}
+
+/// A socket at each end of a veth pair.
+pub(crate) struct Ends {
+    pub(crate) here: UdpSocket,
+    there: UdpSocket,
+}
+
+impl Ends {
+    /// The address of the socket there.
+    pub(crate) fn to_there(&self) -> SocketAddr {
+        self.there.local_addr().expect("an address")
+    }
+
+    /// Sends datagrams both ways, each received before the next one leaves.
+    fn exchange(&self, count: u64) {
+        let Self { here, there } = self;
+        let (to_here, to_there) = (here.local_addr().expect("an address"), self.to_there());
+        let mut buffer = [0; PAYLOAD];
+        for _ in 0..count {
+            here.send_to(&[1; PAYLOAD], to_there)
+                .expect("sending there");
+            there.recv(&mut buffer).expect("receiving there");
+            there.send_to(&[2; PAYLOAD], to_here).expect("sending here");
+            here.recv(&mut buffer).expect("receiving here");
+        }
     }
 }
+
+/// The link addresses of both ends of a pair, of those that anyone may give.
+const LINK_HERE: &str = "02:00:c6:12:4d:01";
+const LINK_THERE: &str = "02:00:c6:12:4d:02";
 
 /// A veth pair: one end in this namespace, the other in one of its own; gone when dropped.
 pub(crate) struct VethPair {
     namespace: String,
     /// Of the end here.
     pub(crate) name: String,
-    /// The address of the end here.
-    pub(crate) here: Ipv4Addr,
-    address_there: Ipv4Addr,
+    here: Ipv4Addr,
+    there: Ipv4Addr,
 }
 
 impl VethPair {
@@ -244,36 +256,42 @@ impl VethPair {
             namespace: format!("dfp-test-{id}"),
             name: format!("dfpt{id}"),
             here: Ipv4Addr::new(198, 18, 77, 1),
-            address_there: Ipv4Addr::new(198, 18, 77, 2),
+            there: Ipv4Addr::new(198, 18, 77, 2),
         };
         let (namespace, name) = (pair.namespace.as_str(), pair.name.as_str());
         ip(&["netns", "add", namespace]);
-        let peer = ["type", "veth", "peer", "name", "there", "netns", namespace];
-        ip(&[&["link", "add", name], peer.as_slice()].concat());
+        let link = ["link", "add", name, "address", LINK_HERE, "type", "veth"];
+        let peer = ["peer", "name", "there", "address", LINK_THERE];
+        ip(&[&link, peer.as_slice(), &["netns", namespace]].concat());
         // IPv6 would send packets of its own.
         switch_ipv6_off(name);
-        let (here, there) = (
-            format!("{}/30", pair.here),
-            format!("{}/30", pair.address_there),
-        );
+        let (here, there) = (format!("{}/30", pair.here), format!("{}/30", pair.there));
         ip(&["addr", "add", &here, "dev", name]);
         ip(&["link", "set", name, "up"]);
-        pair.there(move || {
+        know_neighbour(pair.there, LINK_THERE, name);
+        let address_here = pair.here;
+        pair.enter(move || {
             switch_ipv6_off("there");
             ip(&["addr", "add", &there, "dev", "there"]);
             ip(&["link", "set", "there", "up"]);
+            know_neighbour(address_here, LINK_HERE, "there");
         });
         pair
     }
 
-    /// A socket of the other namespace.
-    pub(crate) fn socket_there(&self) -> UdpSocket {
-        let address = self.address_there;
-        self.there(move || UdpSocket::bind((address, 0)).expect("a socket there"))
+    /// A socket at each end, between which packets pass by now.
+    pub(crate) fn ends(&self) -> Ends {
+        let address = self.there;
+        let ends = Ends {
+            here: UdpSocket::bind((self.here, 0)).expect("a socket here"),
+            there: self.enter(move || UdpSocket::bind((address, 0)).expect("a socket there")),
+        };
+        ends.exchange(1);
+        ends
     }
 
     /// Acts in the other namespace, on a thread that goes there.
-    fn there<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
+    fn enter<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
         let namespace =
             File::open(format!("/run/netns/{}", self.namespace)).expect("the namespace");
         let go = move || {

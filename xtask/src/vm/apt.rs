@@ -16,10 +16,6 @@ use crate::{
 
 /// What signs every release.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Where releases are where the machine does not say.
-const ARCHIVE: &str = "http://deb.debian.org/debian";
-const SECURITY: &str = "http://deb.debian.org/debian-security";
-
 /// One release for one architecture.
 pub(crate) struct Apt {
     suite: &'static str,
@@ -132,7 +128,7 @@ impl Apt {
         if !fresh && done.exists() {
             return Ok(());
         }
-        let (archive, security) = mirrors();
+        let Mirrors { archive, security } = mirrors()?;
         let line =
             |uri: &str, suite: &str| format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
         let mut sources = line(&archive, self.suite);
@@ -149,9 +145,9 @@ impl Apt {
 
     fn unreachable(&self) -> String {
         format!(
-            "packages of Debian {} cannot be fetched from {}: is there a network, and does the mirror have them? What was fetched before is in target/vm and needs neither",
+            "packages of Debian {} cannot be fetched from the mirrors in {}: is there a network, and do they have them? What was fetched before is in target/vm and needs neither",
             self.suite,
-            mirrors().0
+            self.folder.join("sources.list").display()
         )
     }
 
@@ -172,27 +168,44 @@ pub(crate) fn unpack(package: &Path, folder: &Path) -> anyhow::Result<()> {
     .map(drop)
 }
 
-/// The mirrors that this machine uses for Debian's archive and its security updates.
-fn mirrors() -> (String, String) {
+/// Where this machine has Debian's archive and its security updates from: the same places have the other releases.
+#[derive(Debug, PartialEq, Eq)]
+struct Mirrors {
+    archive: String,
+    security: String,
+}
+
+fn mirrors() -> anyhow::Result<Mirrors> {
     let mut targets = Command::new("apt-get");
     targets.args([
         "indextargets",
         "--format",
-        "$(ORIGIN) $(LABEL) $(REPO_URI)",
+        "$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)",
         "Created-By: Packages",
     ]);
     let targets = command::read(&mut targets).unwrap_or_default();
-    let of = |label: &str| {
-        let uri = |line: &str| {
-            line.strip_prefix(label)
-                .map(|uri| uri.trim().trim_end_matches('/').to_owned())
-        };
-        targets.lines().find_map(uri)
-    };
-    (
-        of("Debian Debian ").unwrap_or_else(|| ARCHIVE.into()),
-        of("Debian Debian-Security ").unwrap_or_else(|| SECURITY.into()),
+    mirrors_among(&targets).context(
+        "apt's sources must name Debian's archive and its security updates: guests' kernels come from there",
     )
+}
+
+/// The origin is not known before the first `apt-get update`; others than Debian seldom have a component `main`.
+fn mirrors_among(targets: &str) -> Option<Mirrors> {
+    let find = |origin: &str, security: bool| {
+        targets.lines().find_map(|line| {
+            let [of, release, component, uri] = line.split('|').collect::<Vec<_>>()[..] else {
+                return None;
+            };
+            let wanted =
+                of == origin && component == "main" && release.ends_with("-security") == security;
+            wanted.then(|| uri.trim_end_matches('/').to_owned())
+        })
+    };
+    let known_or_not = |security| find("Debian", security).or_else(|| find("", security));
+    Some(Mirrors {
+        archive: known_or_not(false)?,
+        security: known_or_not(true)?,
+    })
 }
 
 /// The file of a package in a folder where older versions of it may lie.
@@ -204,4 +217,26 @@ fn newest_file(folder: &Path, package: &str) -> anyhow::Result<PathBuf> {
         .max_by_key(|file| file.metadata().and_then(|about| about.modified()).ok())
         .map(|file| file.path())
         .with_context(|| format!("apt-get left no {package} in {}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_those_of_the_machines_own_sources() {
+        let expected = Some(Mirrors {
+            archive: "http://mirror.example/debian".into(),
+            security: "http://mirror.example/security".into(),
+        });
+        let others = "Docker|bookworm|stable|http://docker.example/debian/\n";
+        for origin in ["Debian", ""] {
+            let own = format!(
+                "{origin}|bookworm|main|http://mirror.example/debian/\n\
+                 {origin}|bookworm-security|main|http://mirror.example/security/\n"
+            );
+            assert_eq!(mirrors_among(&(others.to_owned() + &own)), expected);
+        }
+        assert_eq!(mirrors_among(others), None);
+    }
 }

@@ -164,23 +164,7 @@ impl Worker {
             finish,
         } = work;
         for one in settled {
-            if let Settled::Lost {
-                ticket,
-                cause,
-                reason,
-                ..
-            } = &one
-                && self.inbox.keeps_rejected()
-            {
-                match spool.handed(*ticket) {
-                    Some(Ok(record)) => self.inbox.keep_rejected(record, *cause, reason.clone()),
-                    Some(Err(error)) => {
-                        let output = &self.settings.output;
-                        tracing::warn!(output, "a rejected envelope is not kept: {error}");
-                    }
-                    None => {}
-                }
-            }
+            self.keep_rejected(spool, &one);
             spool.settle(one);
         }
         let due = self.checked.elapsed() >= PACE;
@@ -223,6 +207,30 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Keeps a record that is lost for people to look at, where that is wanted. Only the spool still has its envelope.
+    fn keep_rejected(&self, spool: &mut Spool, settled: &Settled) {
+        let Settled::Lost {
+            ticket,
+            cause,
+            reason,
+            ..
+        } = settled
+        else {
+            return;
+        };
+        if !self.inbox.keeps_rejected() {
+            return;
+        }
+        match spool.handed(*ticket) {
+            Some(Ok(record)) => self.inbox.keep_rejected(record, *cause, reason.clone()),
+            Some(Err(error)) => {
+                let output = &self.settings.output;
+                tracing::warn!(output, "a rejected envelope is not kept: {error}");
+            }
+            None => {}
+        }
     }
 
     /// Appends what came in; what the disk does not take goes back to memory. Says whether it took everything.
