@@ -54,7 +54,7 @@ pub(super) fn publish(ebpf: &Ebpf, counters: &Counters) {
     );
 }
 
-/// Makes the programs that run known to those who account for them, as long as what is returned is kept.
+/// The programs that run, by descriptors of our own. They are known to those who account for them as long as these are kept.
 pub(super) fn register(
     ebpf: &Ebpf,
     reader: &'static str,
@@ -66,7 +66,11 @@ pub(super) fn register(
         .filter(|(_, outcome)| *outcome == Outcome::Ok);
     let register = |(program, _): &(&'static Program, Outcome)| {
         let of_aya = ebpf.program(program.name)?.fd().ok()?;
-        let descriptor = Arc::new(of_aya.as_fd().try_clone_to_owned().ok()?);
+        let descriptor = of_aya.as_fd().try_clone_to_owned().inspect_err(|error| {
+            let name = program.name;
+            tracing::warn!("{reader}: what the kernel says of {name} is not counted: {error}");
+        });
+        let descriptor = Arc::new(descriptor.ok()?);
         counters.add_program(RunningProgram {
             reader,
             name: program.name,

@@ -91,8 +91,8 @@ pub struct Loaded {
     ebpf: Ebpf,
     diagnostics: Option<EbpfLogger<&'static dyn log::Log>>,
     programs: Vec<(&'static Program, Outcome)>,
-    /// Of those that run, for whoever accounts for them.
-    _descriptors: Vec<Arc<OwnedFd>>,
+    /// Of the programs that run.
+    running: Vec<Arc<OwnedFd>>,
     health: Health,
 }
 
@@ -147,7 +147,7 @@ impl Kernel {
             .ok();
         cost::publish(&ebpf, &self.counters);
         Ok(Loaded {
-            _descriptors: cost::register(&ebpf, object.reader, &programs, &self.counters),
+            running: cost::register(&ebpf, object.reader, &programs, &self.counters),
             ebpf,
             diagnostics,
             programs,
@@ -382,13 +382,9 @@ impl Loaded {
 
     /// Events that the kernel skipped because the same program was already running on that CPU (counted since 5.12).
     fn skipped(&self) -> u64 {
-        let running = self
-            .programs
-            .iter()
-            .filter(|(_, outcome)| *outcome == Outcome::Ok);
-        running
-            .filter_map(|(program, _)| self.ebpf.program(program.name)?.fd().ok())
-            .map(|descriptor| cost::ProgramStatistics::read(descriptor.as_fd()).recursion_misses)
+        let statistics = self.running.iter();
+        statistics
+            .map(|program| cost::ProgramStatistics::read(program.as_fd()).recursion_misses)
             .sum()
     }
 }
