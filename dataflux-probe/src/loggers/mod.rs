@@ -33,7 +33,12 @@ pub trait Logger: Send {
         Limits::ONE_AT_A_TIME
     }
 
-    /// Paths and ports that no second output may use, for `check`.
+    /// Closes files, so that the next payload opens by name what stands there then: somebody has moved them (SIGHUP). Never
+    /// waits.
+    fn reopen(&mut self) {}
+
+    /// Paths and ports that no second output may use, for `check`. `{host}`, `{date}` and `{time}` in them stand for what is
+    /// not known yet.
     fn claims(&self) -> Vec<String> {
         Vec::new()
     }
@@ -110,6 +115,14 @@ pub struct Payload {
     pub readers: Vec<&'static str>,
     /// The envelope's header.
     pub metadata: Arc<Metadata>,
+}
+
+impl Payload {
+    /// The host's name, if the envelope's header says it.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.metadata.sections.get("host")?.get("name")?.as_str()
+    }
 }
 
 /// Every logger, alphabetical. Add yours here.

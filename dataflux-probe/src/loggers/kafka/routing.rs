@@ -73,7 +73,7 @@ impl Routing {
 
     /// A payload as a record. `own` is the host's name where the envelope's header does not say it.
     pub(super) fn message(&self, payload: Payload, own: Option<&str>) -> Message {
-        let host = host(&payload.metadata).or(own);
+        let host = payload.host().or(own);
         Message {
             topic: self.topic(&payload, host),
             key: self.key(&payload, host),
@@ -153,10 +153,6 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
         }
         _ => Ok(pieces),
     }
-}
-
-fn host(metadata: &Metadata) -> Option<&str> {
-    metadata.sections.get("host")?.get("name")?.as_str()
 }
 
 fn label<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a str> {
