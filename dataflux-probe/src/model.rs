@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod definition;
 mod naming;
 mod stream;
 
@@ -9,79 +10,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use definition::{Born, Fall, Kind, MetricDef, Unit};
 pub use stream::{Cause, Gap, Numbered, Part, Previous, SCHEMA, Stream};
-
-/// What a metric means. Declared once as a `static` in its reader's file; documentation is generated from it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct MetricDef {
-    /// Reader, dot, noun: `block_io.latency`. Never has a unit in it.
-    pub name: &'static str,
-    /// How its values behave.
-    pub kind: Kind,
-    /// What one is.
-    pub unit: Unit,
-    /// One sentence that ends with a period.
-    pub help: &'static str,
-    /// Label names, of closed and small sets. A series gives a value for each, in this order.
-    pub labels: &'static [&'static str],
-}
-
-/// How the values of a metric behave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// Only grows while its series lives.
-    Counter {
-        /// What a series stands for when it is seen for the first time.
-        born: Born,
-        /// What a smaller value than before means.
-        fall: Fall,
-    },
-    /// A value of the moment.
-    Gauge,
-    /// A log-linear histogram whose buckets only grow; series are born at 0 and a fall is a restart.
-    Histogram,
-}
-
-/// What a series that is seen for the first time, after its reader's first snapshot, has counted so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Born {
-    /// It began in this window: all of its total belongs to it. Kernel maps.
-    Zero,
-    /// It has a past: the first value is a baseline, and the window has no value yet. `/proc`.
-    Past,
-}
-
-/// What a counter that is smaller than before means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Fall {
-    /// It began anew, like a replaced interface: a new series.
-    Restart,
-    /// The kernel's own inexactness (idle, iowait): the window counts 0 and the highest value stays the baseline.
-    Jitter,
-}
-
-/// The unit of a metric's values. Formatters convert; readers never do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Unit {
-    /// Nanoseconds.
-    Nanoseconds,
-    /// Bytes.
-    Bytes,
-    /// Things: packets, requests, switches.
-    Count,
-}
-
-impl Unit {
-    /// As it stands in an envelope: `ns`, `bytes`, `count`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Nanoseconds => "ns",
-            Self::Bytes => "bytes",
-            Self::Count => "count",
-        }
-    }
-}
 
 /// Something that metadata can put a name to. A reader gives what its source gives: an id or a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

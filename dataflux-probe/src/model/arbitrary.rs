@@ -30,7 +30,15 @@ static COUNTER: MetricDef = def(
     },
     Unit::Nanoseconds,
 );
-static GAUGE: MetricDef = def("reader.gauge", Kind::Gauge, Unit::Bytes);
+static GAUGES: [MetricDef; Unit::ALL.len()] = [
+    def("reader.gauge", Kind::Gauge, Unit::Bytes),
+    def("reader.nanoseconds", Kind::Gauge, Unit::Nanoseconds),
+    def("reader.count", Kind::Gauge, Unit::Count),
+    def("reader.celsius", Kind::Gauge, Unit::Celsius),
+    def("reader.ratio", Kind::Gauge, Unit::Ratio),
+    def("reader.watts", Kind::Gauge, Unit::Watts),
+    def("reader.microjoules", Kind::Gauge, Unit::Microjoules),
+];
 static HISTOGRAM: MetricDef = def("elsewhere", Kind::Histogram, Unit::Count);
 
 /// Text with everything that could break a format.
@@ -67,8 +75,8 @@ fn entity() -> impl Strategy<Value = Option<Entity>> {
 fn value() -> impl Strategy<Value = (&'static MetricDef, Value)> {
     let counter = any::<(Option<u64>, u64)>()
         .prop_map(|(value, total)| (&COUNTER, Value::Counter { value, total }));
-    let gauge =
-        any::<[f64; 3]>().prop_map(|[value, min, max]| (&GAUGE, Value::Gauge { value, min, max }));
+    let gauge = (0..GAUGES.len(), any::<[f64; 3]>())
+        .prop_map(|(unit, [value, min, max])| (&GAUGES[unit], Value::Gauge { value, min, max }));
     // The buckets of a histogram add up within 64 bits.
     let counts = proptest::collection::btree_map(0u16..496, 1..u64::MAX / 496, 0..40);
     let histogram = (any::<u64>(), counts).prop_map(|(sum, counts)| {

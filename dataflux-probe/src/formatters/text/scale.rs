@@ -7,6 +7,9 @@ use crate::model::Unit;
 const COUNTS: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
 const BYTES: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 const TIMES: [&str; 4] = ["ns", "us", "ms", "s"];
+const WATTS: [&str; 3] = ["W", "kW", "MW"];
+const MICROJOULES: [&str; 6] = ["uJ", "mJ", "J", "kJ", "MJ", "GJ"];
+const MICROWATTS: [&str; 5] = ["uW", "mW", "W", "kW", "MW"];
 
 /// Whole counts below this are not scaled.
 const EXACT: f64 = 10_000.0;
@@ -20,13 +23,19 @@ pub(super) fn amount(unit: Unit, value: f64) -> String {
         Unit::Count => scale(value, 1000.0, &COUNTS),
         Unit::Bytes => scale(value, 1024.0, &BYTES),
         Unit::Nanoseconds => scale(value, 1000.0, &TIMES),
+        Unit::Celsius => scale(value, 1000.0, &["C"]),
+        Unit::Ratio => scale(value, 1000.0, &[""]),
+        Unit::Watts => scale(value, 1000.0, &WATTS),
+        Unit::Microjoules => scale(value, 1000.0, &MICROJOULES),
     }
 }
 
-/// A value per second: `48.2k/s`, `1.50KiB/s`. Time per time is a share: `12.3%`, of one CPU, device or whatever was busy.
+/// A value per second: `48.2k/s`, `1.50KiB/s`. Time per time is a share: `12.3%`, of one CPU, device or whatever was busy;
+/// energy per time is power: `4.50W`.
 pub(super) fn rate(unit: Unit, per_second: f64) -> String {
     match unit {
         Unit::Nanoseconds => format!("{:.1}%", per_second / 1e7),
+        Unit::Microjoules => scale(per_second, 1000.0, &MICROWATTS),
         _ => amount(unit, per_second) + "/s",
     }
 }
@@ -85,6 +94,13 @@ mod tests {
             (Unit::Count, -1e300, "-1.00e282E"),
             (Unit::Count, f64::NAN, "NaN"),
             (Unit::Bytes, f64::INFINITY, "infB"),
+            (Unit::Celsius, 45.5, "45.5C"),
+            (Unit::Celsius, -40.0, "-40C"),
+            (Unit::Ratio, 0.253, "0.25"),
+            (Unit::Ratio, 1203.5, "1204"),
+            (Unit::Watts, 12.25, "12.2W"),
+            (Unit::Watts, 1500.0, "1.50kW"),
+            (Unit::Microjoules, 4_500_000.0, "4.50J"),
         ] {
             assert_eq!(amount(unit, value), text);
         }
@@ -95,5 +111,6 @@ mod tests {
         assert_eq!(rate(Unit::Count, 41.5), "41.5/s");
         assert_eq!(rate(Unit::Bytes, 2048.0), "2.00KiB/s");
         assert_eq!(rate(Unit::Nanoseconds, 123_000_000.0), "12.3%");
+        assert_eq!(rate(Unit::Microjoules, 4_500_000.0), "4.50W");
     }
 }

@@ -147,7 +147,7 @@ impl Test {
             Field::Reader => ("reader", known.readers.to_vec()),
             Field::Name => ("metric", known.metrics.iter().map(|def| def.name).collect()),
             Field::Kind => ("kind", Vec::from(KINDS)),
-            Field::Unit => ("unit", UNITS.map(Unit::name).into()),
+            Field::Unit => ("unit", Unit::ALL.map(Unit::name).into()),
             Field::Label(label) => return known_label(label, known),
             Field::Id(_) | Field::EntityName(_) => return Ok(()),
         };
@@ -223,7 +223,6 @@ fn of_kind(metric: &Metric, kind: EntityKind) -> bool {
 }
 
 const KINDS: [&str; 3] = ["counter", "gauge", "histogram"];
-const UNITS: [Unit; 3] = [Unit::Nanoseconds, Unit::Bytes, Unit::Count];
 
 const fn kind(kind: Kind) -> &'static str {
     match kind {

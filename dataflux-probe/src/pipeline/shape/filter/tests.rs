@@ -213,7 +213,7 @@ fn what_cannot_be_is_told() {
         ),
         (
             "unit = s",
-            "at character 1: no unit is called `s`; known: ns, bytes, count",
+            "at character 1: no unit is called `s`; known: ns, bytes, count, celsius, ratio, watts, uJ",
         ),
         (
             "labels.op = read",
