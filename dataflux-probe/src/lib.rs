@@ -10,6 +10,7 @@ pub mod health;
 pub mod kernel;
 pub mod privileges;
 mod host_file;
+mod cgroups;
 pub mod histogram;
 pub mod plugin;
 pub mod config;

@@ -29,13 +29,15 @@ pub enum EntityKind {
     Device,
     /// A network interface of process 1's namespace; its id is its index.
     Interface,
+    /// A control group; its id is the inode number of its folder in the v2 hierarchy, its name its path below the root.
+    Cgroup,
 }
 
 /// How a reader tells one entity from the others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntityKey {
-    /// Device: major << 20 | minor. Interface: index.
-    Id(u32),
+    /// Device: major << 20 | minor. Interface: index. Cgroup: inode number of its folder.
+    Id(u64),
     /// For sources that have only a name.
     Name(Arc<str>),
     /// All that are not reported by themselves, together.
@@ -49,12 +51,13 @@ impl EntityKind {
         match self {
             Self::Device => "device",
             Self::Interface => "interface",
+            Self::Cgroup => "cgroup",
         }
     }
 
-    /// An id as people write it: `254:0` for a device, `2` for an interface.
+    /// An id as people write it: `254:0` for a device, `2` for all others.
     #[must_use]
-    pub fn format_id(self, id: u32) -> String {
+    pub fn format_id(self, id: u64) -> String {
         match self.parts_of_id(id) {
             (Some(major), minor) => format!("{major}:{minor}"),
             (None, id) => id.to_string(),
@@ -63,10 +66,10 @@ impl EntityKind {
 
     /// The numbers of an id: major, if it is that of a device, and minor or all of it.
     #[must_use]
-    pub const fn parts_of_id(self, id: u32) -> (Option<u32>, u32) {
+    pub const fn parts_of_id(self, id: u64) -> (Option<u64>, u64) {
         match self {
             Self::Device => (Some(id >> 20), id & 0xf_ffff),
-            Self::Interface => (None, id),
+            Self::Interface | Self::Cgroup => (None, id),
         }
     }
 }
@@ -335,7 +338,7 @@ pub struct Metric {
     /// What it belongs to, as its reader keys it.
     pub entity: Option<Entity>,
     /// The entity's id, if known.
-    pub entity_id: Option<u32>,
+    pub entity_id: Option<u64>,
     /// The entity's name, if known.
     pub entity_name: Option<Arc<str>>,
     /// One value for each label of the metric.

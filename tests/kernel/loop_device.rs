@@ -134,7 +134,7 @@ impl LoopDevice {
     pub(crate) fn entity(&self) -> Entity {
         Entity {
             kind: EntityKind::Device,
-            key: EntityKey::Id(self.number.0 << 20 | self.number.1),
+            key: EntityKey::Id((self.number.0 << 20 | self.number.1).into()),
         }
     }
 

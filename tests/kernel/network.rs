@@ -129,9 +129,9 @@ fn a_place_belongs_to_one_interface_until_it_is_gone() {
     first.send(FRAMES);
     second.send(FRAMES);
     let both = reader.read();
-    assert_eq!(sent(&both, EntityKey::Id(first.index)), FRAMES);
+    assert_eq!(sent(&both, EntityKey::Id(first.index.into())), FRAMES);
     assert_eq!(
-        sent(&both, EntityKey::Id(second.index)),
+        sent(&both, EntityKey::Id(second.index.into())),
         0,
         "the place is taken"
     );
@@ -144,19 +144,19 @@ fn a_place_belongs_to_one_interface_until_it_is_gone() {
     first.delete();
     let last = reader.read();
     assert_eq!(
-        sent(&last, EntityKey::Id(first.index)),
+        sent(&last, EntityKey::Id(first.index.into())),
         FRAMES + 1,
         "read to its end"
     );
     second.send(FRAMES);
     let after = reader.read();
     assert_eq!(
-        sent(&after, EntityKey::Id(first.index)),
+        sent(&after, EntityKey::Id(first.index.into())),
         0,
         "a series that has ended"
     );
     assert_eq!(
-        sent(&after, EntityKey::Id(second.index)),
+        sent(&after, EntityKey::Id(second.index.into())),
         FRAMES,
         "the place is free again"
     );
@@ -177,7 +177,7 @@ fn a_replacement_of_the_same_name_is_no_interface_that_is_gone() {
     let second = Lone::called(like, index);
     let entity = Entity {
         kind: EntityKind::Interface,
-        key: EntityKey::Id(second.index),
+        key: EntityKey::Id(second.index.into()),
     };
     for round in 1..=3 {
         second.send(FRAMES);

@@ -70,6 +70,6 @@ fn entity(device: &File) -> Entity {
     let number = device.metadata().expect("the device").rdev();
     Entity {
         kind: EntityKind::Device,
-        key: EntityKey::Id(libc::major(number) << 20 | libc::minor(number)),
+        key: EntityKey::Id((libc::major(number) << 20 | libc::minor(number)).into()),
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    cgroups::Tree,
     host_file::first_line,
     model::{Entity, EntityKey, EntityKind},
 };
@@ -20,15 +21,14 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 /// What is kept of each kind at most, far above what machines have; more have no names.
 const MAX_ENTITIES: usize = 16_384;
 
-/// Names of block devices and interfaces, as sysfs has them.
+/// Names of block devices, interfaces and cgroups, as sysfs has them.
 #[derive(Debug)]
 pub struct Names {
     devices: Table,
     interfaces: Table,
+    cgroups: Table,
     /// When the tick began.
     tick: Instant,
-    looked: Option<Instant>,
-    may_look: bool,
 }
 
 impl Names {
@@ -36,59 +36,70 @@ impl Names {
     #[must_use]
     pub fn new(sys: PathBuf) -> Self {
         Self {
-            devices: Table::new(sys.join("dev/block"), device),
-            interfaces: Table::new(sys.join("class/net"), interface),
+            devices: Table::new(Place::Folder(sys.join("dev/block"), device)),
+            interfaces: Table::new(Place::Folder(sys.join("class/net"), interface)),
+            cgroups: Table::new(Place::Cgroups(Tree::unified(&sys))),
             tick: Instant::now(),
-            looked: None,
-            may_look: true,
         }
     }
 
-    /// The id and the name of an entity, as far as they are known. Looks again at sysfs when the entity is unknown, at most
-    /// once per call of [`Names::begin_tick`], and when what it knows is older than ten seconds.
-    pub fn resolve(&mut self, entity: &Entity) -> (Option<u32>, Option<Arc<str>>) {
+    /// The id and the name of an entity, as far as they are known. Looks again at its kind in sysfs when the entity is
+    /// unknown, at most once per call of [`Names::begin_tick`], and when what it knows is older than ten seconds.
+    pub fn resolve(&mut self, entity: &Entity) -> (Option<u64>, Option<Arc<str>>) {
         if entity.key == EntityKey::Other {
             return (None, None);
         }
-        let old = self
+        let tick = self.tick;
+        let table = self.table(entity.kind);
+        let old = table
             .looked
-            .is_none_or(|looked| self.tick.duration_since(looked) >= MAX_AGE);
-        if self.may_look && (old || !self.table(entity.kind).knows(&entity.key)) {
-            self.may_look = false;
-            self.looked = Some(self.tick);
-            self.devices.look();
-            self.interfaces.look();
+            .is_none_or(|looked| tick.duration_since(looked) >= MAX_AGE);
+        if table.may_look && (old || !table.knows(&entity.key)) {
+            table.may_look = false;
+            table.looked = Some(tick);
+            table.look();
         }
-        self.table(entity.kind).resolve(&entity.key)
+        table.resolve(&entity.key)
     }
 
-    /// Allows one more look at sysfs.
+    /// Allows one more look at each kind.
     pub fn begin_tick(&mut self) {
         self.tick = Instant::now();
-        self.may_look = true;
         self.devices.begin_tick();
         self.interfaces.begin_tick();
+        self.cgroups.begin_tick();
     }
 
-    fn table(&self, kind: EntityKind) -> &Table {
+    fn table(&mut self, kind: EntityKind) -> &mut Table {
         match kind {
-            EntityKind::Device => &self.devices,
-            EntityKind::Interface => &self.interfaces,
+            EntityKind::Device => &mut self.devices,
+            EntityKind::Interface => &mut self.interfaces,
+            EntityKind::Cgroup => &mut self.cgroups,
         }
     }
 }
 
 /// The id and the name of an entry of sysfs, if it is an entity.
-type Identify = fn(&Path) -> Option<(u32, Arc<str>)>;
+type Identify = fn(&Path) -> Option<(u64, Arc<str>)>;
 
-/// The entities of one folder of sysfs.
+/// Where the entities of a kind are.
+#[derive(Debug)]
+enum Place {
+    /// The entries of a folder.
+    Folder(PathBuf, Identify),
+    /// The folders of a hierarchy, by path.
+    Cgroups(Tree),
+}
+
+/// The entities of one kind.
 #[derive(Debug)]
 struct Table {
-    folder: PathBuf,
-    identify: Identify,
-    /// By the entry's inode number and file name. Sysfs gives no number twice, so both together are a device or interface
-    /// that cannot have changed.
-    entries: HashMap<(u64, Arc<str>), (u32, Arc<str>)>,
+    place: Place,
+    looked: Option<Instant>,
+    may_look: bool,
+    /// By the entry's inode number and file name. Sysfs gives no number twice, so both together are an entity that cannot
+    /// have changed.
+    entries: HashMap<(u64, Arc<str>), (u64, Arc<str>)>,
     present: Index,
     /// Those that a look in this tick, and in the one before, did not find any more: readers may still find last values.
     vanished: [Index; 2],
@@ -96,22 +107,23 @@ struct Table {
 
 #[derive(Debug, Default)]
 struct Index {
-    names: HashMap<u32, Arc<str>>,
-    ids: HashMap<Arc<str>, u32>,
+    names: HashMap<u64, Arc<str>>,
+    ids: HashMap<Arc<str>, u64>,
 }
 
 impl Index {
-    fn insert(&mut self, id: u32, name: Arc<str>) {
+    fn insert(&mut self, id: u64, name: Arc<str>) {
         self.names.insert(id, Arc::clone(&name));
         self.ids.insert(name, id);
     }
 }
 
 impl Table {
-    fn new(folder: PathBuf, identify: Identify) -> Self {
+    fn new(place: Place) -> Self {
         Self {
-            folder,
-            identify,
+            place,
+            looked: None,
+            may_look: true,
             entries: HashMap::new(),
             present: Index::default(),
             vanished: Default::default(),
@@ -126,7 +138,7 @@ impl Table {
         }
     }
 
-    fn resolve(&self, key: &EntityKey) -> (Option<u32>, Option<Arc<str>>) {
+    fn resolve(&self, key: &EntityKey) -> (Option<u64>, Option<Arc<str>>) {
         let mut indexes = [&self.present].into_iter().chain(&self.vanished);
         match key {
             EntityKey::Id(id) => {
@@ -145,14 +157,35 @@ impl Table {
     fn look(&mut self) {
         let mut before = std::mem::take(&mut self.entries);
         let mut changed = false;
-        let listed = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        for entry in listed.take(MAX_ENTITIES) {
-            let key = (entry.ino(), entry.file_name().to_string_lossy().into());
+        let mut keep = |key, identify: &dyn Fn() -> Option<(u64, Arc<str>)>| {
             if let Some((key, entity)) = before.remove_entry(&key) {
                 self.entries.insert(key, entity);
-            } else if let Some(entity) = (self.identify)(&entry.path()) {
+            } else if let Some(entity) = identify() {
                 self.entries.insert(key, entity);
                 changed = true;
+            }
+        };
+        match &mut self.place {
+            Place::Folder(folder, identify) => {
+                let listed = fs::read_dir(folder).into_iter().flatten().flatten();
+                for entry in listed.take(MAX_ENTITIES) {
+                    let key = (entry.ino(), entry.file_name().to_string_lossy().into());
+                    keep(key, &|| identify(&entry.path()));
+                }
+            }
+            Place::Cgroups(tree) => {
+                if let Err(error) = tree.refresh() {
+                    tracing::debug!("no names of cgroups: {error}");
+                }
+                if !tree.is_complete() {
+                    tracing::debug!(
+                        "not all cgroups have names: there are too many, or some are too deep"
+                    );
+                }
+                tree.each(&mut |cgroup| {
+                    let entity = (cgroup.id(), Arc::clone(cgroup.path()));
+                    keep(entity.clone(), &|| Some(entity.clone()));
+                });
             }
         }
         if !changed && before.is_empty() {
@@ -168,34 +201,35 @@ impl Table {
     }
 
     fn begin_tick(&mut self) {
+        self.may_look = true;
         self.vanished.swap(0, 1);
         self.vanished[0] = Index::default();
     }
 }
 
 /// `/sys/dev/block/254:0` is a link whose last component is the name, with `!` where the name has a slash.
-fn device(link: &Path) -> Option<(u32, Arc<str>)> {
+fn device(link: &Path) -> Option<(u64, Arc<str>)> {
     let (major, minor) = link.file_name()?.to_str()?.split_once(':')?;
-    let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+    let (major, minor): (u64, u64) = (major.parse().ok()?, minor.parse().ok()?);
     let target = fs::read_link(link).ok()?;
     let name = target.file_name()?.to_string_lossy().replace('!', "/");
     (major < 1 << 12 && minor < 1 << 20).then(|| (major << 20 | minor, name.into()))
 }
 
 /// `/sys/class/net/eth0/ifindex`; the folder has files that are no interfaces.
-fn interface(folder: &Path) -> Option<(u32, Arc<str>)> {
+fn interface(folder: &Path) -> Option<(u64, Arc<str>)> {
     let index = first_line(&folder.join("ifindex"))?.parse().ok()?;
     Some((index, folder.file_name()?.to_string_lossy().into()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
     use crate::plugin::testing::fixtures;
 
-    fn id(kind: EntityKind, id: u32) -> Entity {
+    fn id(kind: EntityKind, id: u64) -> Entity {
         let key = EntityKey::Id(id);
         Entity { kind, key }
     }
@@ -205,7 +239,7 @@ mod tests {
         Entity { kind, key }
     }
 
-    fn known(id: u32, name: &str) -> (Option<u32>, Option<Arc<str>>) {
+    fn known(id: u64, name: &str) -> (Option<u64>, Option<Arc<str>>) {
         (Some(id), Some(name.into()))
     }
 
@@ -224,7 +258,7 @@ mod tests {
             Names::new(self.0.path().to_owned())
         }
 
-        fn add(&self, name: &str, index: u32) {
+        fn add(&self, name: &str, index: u64) {
             let folder = self.0.path().join("class/net").join(name);
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("ifindex"), format!("{index}\n")).unwrap();
@@ -334,13 +368,40 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroup_that_is_made_anew_is_another_one() {
+        let sysfs = Sysfs::new();
+        let root = sysfs.0.path().join("fs/cgroup");
+        let make = |path: &str| {
+            fs::create_dir_all(root.join(path)).unwrap();
+            fs::metadata(root.join(path)).unwrap().ino()
+        };
+        let mut names = sysfs.names();
+        let kind = EntityKind::Cgroup;
+        assert_eq!(names.resolve(&id(kind, 1)), (Some(1), None), "none here");
+        let first = make("app.slice/one.service");
+        fs::write(root.join("cgroup.controllers"), "cpu\n").unwrap();
+        names.begin_tick();
+        let path = "/app.slice/one.service";
+        assert_eq!(names.resolve(&id(kind, first)), known(first, path));
+        fs::rename(root.join("app.slice"), sysfs.0.path().join("attic/app")).unwrap();
+        let second = make("app.slice/one.service");
+        names.begin_tick();
+        assert_eq!(names.resolve(&id(kind, second)), known(second, path));
+        assert_eq!(names.resolve(&name(kind, path)), known(second, path));
+        assert_eq!(names.resolve(&id(kind, first)), known(first, path));
+        names.begin_tick();
+        names.begin_tick();
+        assert_eq!(names.resolve(&id(kind, first)), (Some(first), None));
+    }
+
+    #[test]
     fn this_machine_s_names_are_those_of_its_own_files() {
         let mut names = Names::new("/sys".into());
         assert_eq!(names.resolve(&id(NET, 1)), known(1, "lo"));
         for line in fs::read_to_string("/proc/diskstats").unwrap().lines() {
             let words: Vec<_> = line.split_ascii_whitespace().collect();
-            let number: u32 =
-                words[0].parse::<u32>().unwrap() << 20 | words[1].parse::<u32>().unwrap();
+            let number: u64 =
+                words[0].parse::<u64>().unwrap() << 20 | words[1].parse::<u64>().unwrap();
             assert_eq!(
                 names.resolve(&id(EntityKind::Device, number)),
                 known(number, words[2])

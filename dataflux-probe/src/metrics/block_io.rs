@@ -298,7 +298,7 @@ impl Attached {
                         clippy::cast_possible_truncation,
                         reason = "a device number has 32 bits"
                     )]
-                    let device = (tag - 1) as u32;
+                    let device = u64::from((tag - 1) as u32);
                     if !live.contains(&EntityKind::Device.format_id(device)) {
                         gone.push((place, device));
                     }
@@ -354,7 +354,7 @@ impl Attached {
     }
 
     /// Reads and writes in flight; none if the device is going away.
-    fn in_flight(&self, device: u32) -> Option<Vec<f64>> {
+    fn in_flight(&self, device: u64) -> Option<Vec<f64>> {
         let path = self
             .folder
             .join(EntityKind::Device.format_id(device))

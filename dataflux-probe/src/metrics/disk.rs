@@ -117,7 +117,7 @@ struct Disks {
     devices: PathBuf,
     partitions: bool,
     /// The devices of the last read: by number, their names and whether they are whole disks.
-    known: HashMap<u32, (String, bool)>,
+    known: HashMap<u64, (String, bool)>,
 }
 
 impl Disks {
@@ -131,7 +131,7 @@ impl Disks {
     }
 
     /// Whether a device is to have series; `None` if it is gone. Asks sysfs only about devices that are new.
-    fn wants(&self, id: u32, name: &str) -> anyhow::Result<Option<bool>> {
+    fn wants(&self, id: u64, name: &str) -> anyhow::Result<Option<bool>> {
         match self.known.get(&id) {
             Some((known, wanted)) if known == name => return Ok(Some(*wanted)),
             _ if self.partitions => return Ok(Some(true)),
@@ -171,7 +171,7 @@ impl MetricReader for Disks {
 /// A line of `/proc/diskstats` in bytes and nanoseconds. The arrays are in the order of [`OPERATIONS`]; flushes have neither
 /// bytes nor merges.
 struct Disk {
-    id: u32,
+    id: u64,
     name: String,
     requests: [u64; 4],
     merged: [u64; 3],
@@ -194,7 +194,7 @@ impl Disk {
         const CUT: &str = "a line has fewer than 17 numbers, or one that is none";
         let bytes = |sectors: u64| sectors.checked_mul(512).context("too many sectors");
         let ns = |ms: u64| ms.checked_mul(1_000_000).context("too many milliseconds");
-        let (major, minor) = (u32::try_from(disk.major)?, u32::try_from(disk.minor)?);
+        let (major, minor) = (u64::try_from(disk.major)?, u64::try_from(disk.minor)?);
         ensure!(
             major < 1 << 12 && minor < 1 << 20,
             "{major}:{minor} is no device"
@@ -288,7 +288,7 @@ mod tests {
     }
 
     /// Of one device, in the order of its series.
-    fn values(snapshot: &Snapshot, id: u32) -> Vec<u64> {
+    fn values(snapshot: &Snapshot, id: u64) -> Vec<u64> {
         let key = EntityKey::Id(id);
         let own = snapshot
             .series
@@ -310,7 +310,7 @@ mod tests {
                 EntityKey::Id(id) => id,
                 _ => panic!("by id"),
             });
-        let ids: BTreeSet<u32> = keys.collect();
+        let ids: BTreeSet<u64> = keys.collect();
         ids.into_iter()
             .map(|id| EntityKind::Device.format_id(id))
             .collect()
@@ -374,7 +374,7 @@ mod tests {
         let before = look();
         let snapshot = read("partitions = true", &context);
         for (before, after) in before.iter().zip(look()) {
-            let id = u32::try_from(before[0] << 20 | before[1]).unwrap();
+            let id = before[0] << 20 | before[1];
             let values = values(&snapshot, id);
             for (column, at, scale) in [(2, 0, 1), (6, 1, 1), (17, 3, 1), (4, 7, 512), (8, 8, 512)]
             {

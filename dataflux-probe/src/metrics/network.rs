@@ -254,7 +254,7 @@ impl Attached {
             self.cpus.clear(cpu, at, size_of::<Interface>());
             out.ended.push(Entity {
                 kind: EntityKind::Interface,
-                key: EntityKey::Id(index),
+                key: EntityKey::Id(index.into()),
             });
         }
         Ok(())
@@ -269,7 +269,7 @@ impl Attached {
             let key = match u32::try_from(tag) {
                 _ if place == OTHER_INTERFACE => EntityKey::Other,
                 Ok(0) | Err(_) => return None,
-                Ok(index) => EntityKey::Id(index),
+                Ok(index) => EntityKey::Id(index.into()),
             };
             Some(Owned { cpu, at, key })
         };
@@ -288,7 +288,7 @@ impl Owned {
     /// The index of the interface that owns it, if that is a single one.
     fn index(&self) -> Option<u32> {
         match self.key {
-            EntityKey::Id(index) => Some(index),
+            EntityKey::Id(index) => u32::try_from(index).ok(),
             EntityKey::Name(_) | EntityKey::Other => None,
         }
     }

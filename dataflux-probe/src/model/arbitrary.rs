@@ -63,9 +63,13 @@ fn window() -> impl Strategy<Value = Window> {
 }
 
 fn entity() -> impl Strategy<Value = Option<Entity>> {
-    let kind = prop_oneof![Just(EntityKind::Device), Just(EntityKind::Interface)];
+    let kind = prop_oneof![
+        Just(EntityKind::Device),
+        Just(EntityKind::Interface),
+        Just(EntityKind::Cgroup)
+    ];
     let key = prop_oneof![
-        any::<u32>().prop_map(EntityKey::Id),
+        any::<u64>().prop_map(EntityKey::Id),
         text().prop_map(|name| EntityKey::Name(name.into())),
         Just(EntityKey::Other),
     ];
@@ -87,7 +91,7 @@ fn value() -> impl Strategy<Value = (&'static MetricDef, Value)> {
 }
 
 fn metric() -> impl Strategy<Value = Metric> {
-    let names = (any::<Option<u32>>(), proptest::option::of(text()));
+    let names = (any::<Option<u64>>(), proptest::option::of(text()));
     (value(), entity(), names, [text(), text()]).prop_map(
         |((def, value), entity, (entity_id, name), labels)| Metric {
             def,

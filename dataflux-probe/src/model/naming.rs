@@ -6,7 +6,7 @@ impl Metric {
     /// The id and the name of its entity, from its reader or from the join. Neither is known of [`EntityKey::Other`], and
     /// there is neither without an entity.
     #[must_use]
-    pub fn id_and_name(&self) -> (Option<u32>, Option<&str>) {
+    pub fn id_and_name(&self) -> (Option<u64>, Option<&str>) {
         let (id, name) = match self.entity.as_ref().map(|entity| &entity.key) {
             Some(EntityKey::Id(id)) => (Some(*id), None),
             Some(EntityKey::Name(name)) => (None, Some(&**name)),

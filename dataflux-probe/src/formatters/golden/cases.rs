@@ -59,23 +59,30 @@ def!(TIME, "cpu.time", COUNTER, Nanoseconds, &["cpu", "mode"]);
 def!(RECEIVED, "interface.received", COUNTER, Bytes, &[]);
 def!(TEMPERATURE, "statsd.gauge", Kind::Gauge, Count, &["place"]);
 def!(SWITCHES, "scheduler.switches", COUNTER, Count, &["kind"]);
+def!(TASKS, "cgroup.tasks", Kind::Gauge, Count, &[]);
 
-fn device(id: u32, name: &str) -> (Option<Entity>, Option<u32>, Option<Arc<str>>) {
+fn device(id: u64, name: &str) -> (Option<Entity>, Option<u64>, Option<Arc<str>>) {
     let key = EntityKey::Id(id);
     let kind = EntityKind::Device;
     (Some(Entity { kind, key }), Some(id), Some(name.into()))
 }
 
-fn interface(key: EntityKey) -> (Option<Entity>, Option<u32>, Option<Arc<str>>) {
+fn interface(key: EntityKey) -> (Option<Entity>, Option<u64>, Option<Arc<str>>) {
     let kind = EntityKind::Interface;
     (Some(Entity { kind, key }), None, None)
 }
 
-const NO_ENTITY: (Option<Entity>, Option<u32>, Option<Arc<str>>) = (None, None, None);
+fn cgroup(id: u64, name: &str) -> (Option<Entity>, Option<u64>, Option<Arc<str>>) {
+    let key = EntityKey::Id(id);
+    let kind = EntityKind::Cgroup;
+    (Some(Entity { kind, key }), Some(id), Some(name.into()))
+}
+
+const NO_ENTITY: (Option<Entity>, Option<u64>, Option<Arc<str>>) = (None, None, None);
 
 fn series(
     def: &'static MetricDef,
-    (entity, entity_id, entity_name): (Option<Entity>, Option<u32>, Option<Arc<str>>),
+    (entity, entity_id, entity_name): (Option<Entity>, Option<u64>, Option<Arc<str>>),
     labels: &[&'static str],
     value: Value,
 ) -> Metric {
@@ -265,12 +272,19 @@ fn first() -> Numbered {
             gauge(f64::INFINITY),
         ),
     ];
+    let cgroups = vec![series(
+        &TASKS,
+        cgroup(7 << 32 | 4711, "/system.slice/cron.service"),
+        &[],
+        gauge(3.0),
+    )];
     let sources = vec![
         Source {
             lost: 3,
             unsupported: vec![&IN_FLIGHT],
             ..source("block_io", window, block_io)
         },
+        source("cgroup", window, cgroups),
         source("cpu", window, cpu),
         Source {
             health: Health::new(Status::Degraded, "1 of 2 programs works"),

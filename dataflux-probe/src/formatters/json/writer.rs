@@ -134,14 +134,14 @@ impl Object<'_> {
     }
 
     /// The numbers of an entity's id, as text.
-    pub(super) fn id(&mut self, key: &str, (major, minor): (Option<u32>, u32)) {
+    pub(super) fn id(&mut self, key: &str, (major, minor): (Option<u64>, u64)) {
         self.begin(key);
         self.out.push(b'"');
         if let Some(major) = major {
-            digits(major.into(), self.out);
+            digits(major, self.out);
             self.out.push(b':');
         }
-        digits(minor.into(), self.out);
+        digits(minor, self.out);
         self.out.push(b'"');
     }
 

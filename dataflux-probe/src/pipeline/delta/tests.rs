@@ -199,7 +199,7 @@ fn series_are_told_apart_by_metric_entity_and_labels_in_any_order() {
         kind: EntityKind::Device,
         key: EntityKey::Id(id),
     };
-    let read = |order: &[(u32, &'static str, u64)]| {
+    let read = |order: &[(u64, &'static str, u64)]| {
         let mut snapshot = Snapshot::default();
         for &(id, label, value) in order {
             snapshot.counter(&PAST, Some(device(id)), [label], value);

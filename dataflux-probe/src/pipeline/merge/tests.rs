@@ -63,7 +63,7 @@ fn value() -> impl Strategy<Value = (&'static MetricDef, Value)> {
 }
 
 fn metric() -> impl Strategy<Value = Metric> {
-    let entity = prop::option::of(0..2_u32);
+    let entity = prop::option::of(0..2_u64);
     let name = prop::option::of(prop::sample::select(vec!["x", "y"]));
     (value(), entity, name, label()).prop_map(|((def, value), entity, name, label)| Metric {
         def,

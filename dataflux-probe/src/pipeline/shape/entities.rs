@@ -81,14 +81,14 @@ impl Entities {
 /// An id or a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kept {
-    Id(u32),
+    Id(u64),
     Name(Box<str>),
 }
 
 /// An entity of which both are known.
 struct Known<'a> {
     kind: EntityKind,
-    id: u32,
+    id: u64,
     name: &'a str,
 }
 

@@ -23,7 +23,7 @@ const DEEPEST: usize = 64;
 /// What one compiled regular expression, and what it remembers while it matches, may take.
 const REGEX_BYTES: usize = 1 << 20;
 
-const FIELDS: [(&str, Field); 8] = [
+const FIELDS: [(&str, Field); 10] = [
     ("name", Field::Name),
     ("reader", Field::Reader),
     ("kind", Field::Kind),
@@ -32,6 +32,8 @@ const FIELDS: [(&str, Field); 8] = [
     ("device.id", Field::Id(EntityKind::Device)),
     ("interface.name", Field::EntityName(EntityKind::Interface)),
     ("interface.id", Field::Id(EntityKind::Interface)),
+    ("cgroup.name", Field::EntityName(EntityKind::Cgroup)),
+    ("cgroup.id", Field::Id(EntityKind::Cgroup)),
 ];
 
 /// # Errors

@@ -118,7 +118,7 @@ struct WireMetric<'a> {
     /// Place among the definitions.
     definition: u32,
     entity: Option<Entity>,
-    entity_id: Option<u32>,
+    entity_id: Option<u64>,
     entity_name: Option<&'a str>,
     labels: Box<[LabelValue]>,
     value: Value,

@@ -97,7 +97,7 @@ fn renamed(metric: &Metric, copy: usize) -> Metric {
         return metric;
     }
     let other = |name: &str| -> Arc<str> { format!("{}{copy}", &name[..name.len() - 1]).into() };
-    let more = u32::try_from(copy).unwrap_or(0) << 4;
+    let more = (copy as u64) << 4;
     metric.entity_id = metric.entity_id.map(|id| id + more);
     metric.entity_name = metric.entity_name.as_deref().map(other);
     if let Some(entity) = &mut metric.entity {

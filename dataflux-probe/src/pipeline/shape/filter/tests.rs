@@ -105,7 +105,7 @@ fn all_other_entities_together_have_neither_id_nor_name() {
 
 #[test]
 fn a_mistake_has_its_place_and_what_is_expected() {
-    let known = "known: name, reader, kind, unit, device.name, device.id, interface.name, interface.id, labels.NAME";
+    let known = "known: name, reader, kind, unit, device.name, device.id, interface.name, interface.id, cgroup.name, cgroup.id, labels.NAME";
     for (text, expected) in [
         (
             "",

@@ -44,7 +44,7 @@ struct WireSource<'a> {
 struct WireMetric<'a> {
     definition: u32,
     entity: &'a Option<Entity>,
-    entity_id: Option<u32>,
+    entity_id: Option<u64>,
     entity_name: Option<&'a str>,
     labels: &'a [LabelValue],
     value: &'a Value,

@@ -5,7 +5,7 @@ use std::ptr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::arbitrary::numbered;
+use crate::model::{EntityKey, arbitrary::numbered};
 
 /// A body that outlives its codec.
 fn keep(body: Body<'_>) -> (Vec<u8>, bool) {
@@ -59,6 +59,18 @@ proptest! {
         let at = at.index(kept.0.len());
         kept.0[at] ^= flip;
         drop(codec.decode(body(&kept)));
+    }
+}
+
+proptest! {
+    /// Spools of versions whose ids had 32 bits are read as they are.
+    #[test]
+    fn an_id_of_32_bits_is_written_as_one_of_64(id: u32) {
+        let key = EntityKey::Id(id.into());
+        // The number of the variant comes first.
+        let narrow = postcard::to_stdvec(&(0_u8, id)).unwrap();
+        prop_assert_eq!(postcard::to_stdvec(&key).unwrap(), &narrow[..]);
+        prop_assert_eq!(postcard::from_bytes::<EntityKey>(&narrow), Ok(key));
     }
 }
 

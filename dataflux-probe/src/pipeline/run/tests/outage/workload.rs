@@ -99,7 +99,7 @@ impl Devices {
     fn read(&mut self, out: &mut Snapshot) {
         self.ticks += 1;
         for (place, counters) in self.counters.iter_mut().enumerate() {
-            let id = (8 << 20) + 16 * u32::try_from(place).unwrap();
+            let id = (8 << 20) + 16 * place as u64;
             let device = Some(Entity {
                 kind: EntityKind::Device,
                 key: EntityKey::Id(id),
@@ -125,8 +125,8 @@ impl Devices {
 /// Interfaces, one of which is replaced by another now and then.
 struct Links {
     random: Random,
-    next: u32,
-    links: Vec<(u32, [u64; 4])>,
+    next: u64,
+    links: Vec<(u64, [u64; 4])>,
 }
 
 impl Links {

@@ -1,0 +1,5 @@
+//! Control groups, as everything that deals with them sees them.
+
+mod tree;
+
+pub(crate) use tree::Tree;

@@ -1,0 +1,277 @@
+//! The folders of a hierarchy of cgroups, and which of them are new, without listing what did not change.
+//!
+//! A folder holds some ninety files beside its few folders, so that listing all of them costs milliseconds. The kernel's file
+//! systems of cgroups keep the number of folders in a folder as its links. A folder with as many as before, all of which are
+//! still the same, has no other.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::{DirEntryExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Far above what machines have. The rest of a larger hierarchy is not seen.
+const MOST: usize = 16_384;
+
+/// Deeper ones are not seen. The kernel allows as many as a path can have.
+const DEEPEST: usize = 64;
+
+/// The cgroups of one hierarchy, as they were at the last [`Tree::refresh`].
+#[derive(Debug)]
+pub(crate) struct Tree {
+    /// The first of them that is the root of a hierarchy of this sort is the one.
+    roots: Vec<PathBuf>,
+    /// What the root of such a hierarchy has.
+    sign: &'static str,
+    top: Option<(PathBuf, Cgroup)>,
+    complete: bool,
+}
+
+/// One cgroup.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    /// Inode number of its folder: the kernel's own id of it in v2. On 64-bit machines never given twice.
+    id: u64,
+    name: OsString,
+    path: Arc<str>,
+    /// How many folders up the root is.
+    depth: usize,
+    children: Vec<Cgroup>,
+}
+
+impl Tree {
+    /// The hierarchy of v2 below `sys`, the host's `/sys`: all of it, or the one beside those of v1. Reads nothing yet.
+    pub(crate) fn unified(sys: &Path) -> Self {
+        let roots = ["fs/cgroup", "fs/cgroup/unified"].map(|root| sys.join(root));
+        Self::new(roots.into(), "cgroup.controllers")
+    }
+
+    fn new(roots: Vec<PathBuf>, sign: &'static str) -> Self {
+        Self {
+            roots,
+            sign,
+            top: None,
+            complete: true,
+        }
+    }
+
+    /// Looks what has changed.
+    ///
+    /// # Errors
+    /// There is no such hierarchy, or its root cannot be read: then it has no cgroups.
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
+        let before = self.top.take();
+        let Some(root) = self.roots.iter().find(|root| root.join(self.sign).exists()) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let now = fs::metadata(root)?;
+        let mut top = match before {
+            Some((folder, top)) if folder == *root && top.id == now.ino() => top,
+            _ => Cgroup::new(now.ino(), OsString::new(), "/".into(), 0),
+        };
+        let mut walk = Walk {
+            folder: root.clone(),
+            seen: 1,
+            complete: true,
+        };
+        top.follow(now.nlink(), &mut walk);
+        self.complete = walk.complete;
+        self.top = Some((walk.folder, top));
+        Ok(())
+    }
+
+    /// Whether there is nothing beyond what it has.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Calls with every cgroup, each before those in it, the root first.
+    pub(crate) fn each(&self, call: &mut dyn FnMut(&Cgroup)) {
+        if let Some((_, top)) = &self.top {
+            top.each(call);
+        }
+    }
+}
+
+/// Where in the hierarchy a refresh is.
+struct Walk {
+    folder: PathBuf,
+    seen: usize,
+    complete: bool,
+}
+
+impl Cgroup {
+    fn new(id: u64, name: OsString, path: Arc<str>, depth: usize) -> Self {
+        Self {
+            id,
+            name,
+            path,
+            depth,
+            children: Vec::new(),
+        }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Below the root: `/` for the root, `/system.slice/cron.service`. Bytes that are not UTF-8 are replaced.
+    pub(crate) fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+
+    fn each(&self, call: &mut dyn FnMut(&Self)) {
+        call(self);
+        for child in &self.children {
+            child.each(call);
+        }
+    }
+
+    /// Brings what is in it up to date, knowing how many links its folder has.
+    fn follow(&mut self, links: u64, walk: &mut Walk) {
+        let as_many = links == self.children.len() as u64 + 2;
+        let mut now = self.links_of_children(walk);
+        if !as_many || now.iter().any(Option::is_none) {
+            self.list(walk);
+            now = self.links_of_children(walk);
+        }
+        let mut now = now.into_iter();
+        // What ended just now is left out.
+        self.children.retain_mut(|child| {
+            let Some(links) = now.next().flatten() else {
+                return false;
+            };
+            walk.seen += 1;
+            walk.folder.push(&child.name);
+            child.follow(links, walk);
+            walk.folder.pop();
+            true
+        });
+    }
+
+    /// Of each child; `None` if it is gone, or another one has its name.
+    fn links_of_children(&self, walk: &mut Walk) -> Vec<Option<u64>> {
+        let links = self.children.iter().map(|child| {
+            walk.folder.push(&child.name);
+            let now = fs::symlink_metadata(&walk.folder);
+            walk.folder.pop();
+            let now = now.ok().filter(|now| now.ino() == child.id)?;
+            Some(now.nlink())
+        });
+        links.collect()
+    }
+
+    /// Finds out anew which children there are.
+    fn list(&mut self, walk: &mut Walk) {
+        let mut before = std::mem::take(&mut self.children);
+        let entries = fs::read_dir(&walk.folder).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        for entry in folders {
+            if self.depth == DEEPEST || walk.seen + self.children.len() >= MOST {
+                walk.complete = false;
+                return;
+            }
+            let (id, name) = (entry.ino(), entry.file_name());
+            let known = before
+                .iter()
+                .position(|child| child.id == id && child.name == name);
+            let child = known.map_or_else(
+                || {
+                    let above = self.path.strip_suffix('/').unwrap_or(&self.path);
+                    let path = format!("{above}/{}", name.to_string_lossy()).into();
+                    Self::new(id, name, path, self.depth + 1)
+                },
+                |place| before.swap_remove(place),
+            );
+            self.children.push(child);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn paths(tree: &Tree) -> BTreeMap<String, u64> {
+        let mut paths = BTreeMap::new();
+        tree.each(&mut |cgroup| {
+            assert_eq!(
+                cgroup.depth,
+                cgroup.path.matches('/').count() - usize::from(&*cgroup.path == "/")
+            );
+            let before = paths.insert(cgroup.path.to_string(), cgroup.id);
+            assert_eq!(before, None, "once");
+        });
+        paths
+    }
+
+    /// What is there by another way: listing everything.
+    fn listed(root: &Path) -> BTreeMap<String, u64> {
+        fn list(folder: &Path, path: &str, all: &mut BTreeMap<String, u64>) {
+            let shown = if path.is_empty() { "/" } else { path };
+            all.insert(shown.to_owned(), fs::metadata(folder).unwrap().ino());
+            for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.path().is_dir() {
+                    let path = format!("{path}/{}", entry.file_name().to_str().unwrap());
+                    list(&entry.path(), &path, all);
+                }
+            }
+        }
+        let mut all = BTreeMap::new();
+        list(root, "", &mut all);
+        all
+    }
+
+    #[test]
+    fn whatever_changes_is_found() {
+        let sys = tempfile::tempdir().unwrap();
+        let root = sys.path().join("fs/cgroup");
+        let mut tree = Tree::unified(sys.path());
+        assert!(tree.refresh().is_err(), "there is no hierarchy");
+        fs::create_dir_all(root.join("unified/a/b")).unwrap();
+        fs::write(root.join("unified/cgroup.controllers"), "").unwrap();
+        tree.refresh().unwrap();
+        assert_eq!(paths(&tree), listed(&root.join("unified")));
+        fs::write(root.join("cgroup.controllers"), "").unwrap();
+        let mut expect = |path: &str| {
+            tree.refresh().unwrap();
+            let (found, there) = (paths(&tree), listed(&root));
+            assert_eq!(found, there);
+            assert!(there.contains_key(path) && tree.is_complete());
+        };
+        expect("/unified/a/b");
+        fs::create_dir_all(root.join("system.slice/cron.service")).unwrap();
+        expect("/system.slice/cron.service");
+        // As many as before, one of which is another.
+        fs::rename(root.join("system.slice"), root.join("user.slice")).unwrap();
+        expect("/user.slice/cron.service");
+        fs::rename(root.join("unified/a"), sys.path().join("away")).unwrap();
+        fs::create_dir_all(root.join("unified/a/c")).unwrap();
+        expect("/unified/a/c");
+        fs::remove_dir_all(root.join("user.slice")).unwrap();
+        expect("/unified");
+    }
+
+    #[test]
+    fn what_is_too_deep_is_told() {
+        let sys = tempfile::tempdir().unwrap();
+        let mut path = sys.path().join("fs/cgroup");
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("cgroup.controllers"), "").unwrap();
+        for _ in 0..=DEEPEST {
+            path.push("x");
+        }
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut tree = Tree::unified(sys.path());
+        tree.refresh().unwrap();
+        assert!(tree.is_complete());
+        fs::create_dir(path).unwrap();
+        tree.refresh().unwrap();
+        assert!(!tree.is_complete());
+        assert_eq!(paths(&tree).len(), DEEPEST + 1);
+    }
+}
