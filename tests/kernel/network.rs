@@ -212,7 +212,7 @@ fn know_neighbour(address: Ipv4Addr, link: &str, interface: &str) {
 /// A socket at each end of a veth pair.
 pub(crate) struct Ends {
     pub(crate) here: UdpSocket,
-    there: UdpSocket,
+    pub(crate) there: UdpSocket,
 }
 
 impl Ends {
@@ -328,14 +328,15 @@ impl VethPair {
 
 impl Drop for VethPair {
     fn drop(&mut self) {
-        // The pair goes with the namespace of its other end.
-        let deleted = Command::new("ip")
-            .args(["netns", "delete", &self.namespace])
-            .status();
-        assert!(
-            deleted.is_ok_and(|status| status.success()) || thread::panicking(),
-            "deleting {}",
-            self.namespace
-        );
+        // The namespace would take the pair along, but only some time later.
+        for what in [["link", &self.name], ["netns", &self.namespace]] {
+            let deleted = Command::new("ip")
+                .args([what[0], "delete", what[1]])
+                .status();
+            assert!(
+                deleted.is_ok_and(|status| status.success()) || thread::panicking(),
+                "deleting {what:?}"
+            );
+        }
     }
 }

@@ -43,7 +43,10 @@ pub(crate) struct Args {
     /// Only tests whose names contain this; may be repeated
     #[arg(long = "only", value_name = "WORD")]
     filters: Vec<String>,
-    /// How many guests at a time; each uses one processor
+    /// How many processors a guest has
+    #[arg(long, default_value_t = 2, conflicts_with = "record", value_parser = clap::value_parser!(u8).range(1..=64))]
+    processors: u8,
+    /// How many guests at a time; each uses one processor of this machine
     #[arg(long, default_value_t = 2)]
     jobs: usize,
 }
@@ -84,6 +87,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         .map(|words| words.iter().map(|&word| word.to_owned()).collect())
         .to_vec(),
         filters: args.filters.clone(),
+        processors: args.processors,
         each: EACH,
         all: ALL,
     };

@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) commands: Vec<Vec<String>>,
     /// Words that a test's name must contain one of; none for all.
     pub(crate) filters: Vec<String>,
+    /// Of the guest.
+    pub(crate) processors: u8,
     /// How long one command or test may take.
     pub(crate) each: Duration,
     /// How long the guest may take.
@@ -128,6 +130,7 @@ pub(crate) fn run(
     let machine = Machine {
         architecture: kernel.name.architecture,
         accelerator: accelerator(kernel)?,
+        processors: job.processors,
         image: &kernel.image,
         initramfs: &initramfs,
         folder: &folder,

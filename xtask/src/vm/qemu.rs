@@ -18,6 +18,7 @@ use crate::setup;
 pub(crate) struct Machine<'a> {
     pub(crate) architecture: Architecture,
     pub(crate) accelerator: Accelerator,
+    pub(crate) processors: u8,
     pub(crate) image: &'a Path,
     /// The first file system.
     pub(crate) initramfs: &'a Path,
@@ -118,7 +119,8 @@ impl Machine<'_> {
         );
         let mut qemu = Command::new(self.program());
         qemu.args(["-machine", machine, "-accel", accelerator, "-cpu", cpu])
-            .args(["-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config"])
+            .args(["-smp", &self.processors.to_string(), "-m", "1024"])
+            .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(self.image)
@@ -216,6 +218,7 @@ pub(crate) fn accelerator(architecture: Architecture, image: &Path) -> anyhow::R
             let machine = Machine {
                 architecture,
                 accelerator: Accelerator::Kvm,
+                processors: 2,
                 image,
                 initramfs: &initramfs,
                 folder: folder.path(),

@@ -25,7 +25,7 @@ pub(crate) fn column(name: &Name, report: &Report) -> Option<Column> {
         left_out: report.left_out,
         readers: readers(report),
         programs: Cells::new(),
-        instructions: Cells::new(),
+        verifier: Cells::new(),
     };
     for test in &report.tests {
         let name = format!("`{}`", test.name);
@@ -47,9 +47,10 @@ pub(crate) fn column(name: &Name, report: &Report) -> Option<Column> {
             None => Cell::new(outcome, None),
         };
         column.programs.insert(row.clone(), cell);
-        if let Some(number) = told["instructions"].as_u64() {
-            let cell = Cell::new(&number.to_string(), None);
-            column.instructions.insert(row, cell);
+        let numbers = ["instructions", "states", "peak_states"].map(|name| told[name].as_u64());
+        if let [Some(instructions), Some(states), Some(peak)] = numbers {
+            let cell = Cell::new(&format!("{instructions} / {states} / {peak}"), None);
+            column.verifier.insert(row, cell);
         }
     }
     Some(column)
@@ -130,8 +131,9 @@ mod tests {
 
     #[test]
     fn programs_and_readers_are_those_that_the_guest_told_of() {
-        let line = |program: &str, outcome: &str, instructions: Value| {
-            let told = serde_json::json!({"reader": "network", "program": program, "outcome": outcome, "instructions": instructions});
+        let line = |program: &str, outcome: &str, number: Value| {
+            let told = serde_json::json!({"reader": "network", "program": program, "outcome": outcome,
+                "instructions": number, "states": number, "peak_states": number});
             format!("test verifier ... program: {told}\n")
         };
         let lacking = "unsupported (this kernel has no (good) reasons)";
@@ -148,9 +150,9 @@ mod tests {
             stderr: String::new(),
         });
         let column = column_of(&report);
-        let xmit = &column.instructions["`network` `xmit`"];
-        assert_eq!(*xmit, Cell::new("321", None));
-        assert!(!column.instructions.contains_key("`network` `kfree_skb`"));
+        let xmit = &column.verifier["`network` `xmit`"];
+        assert_eq!(*xmit, Cell::new("321 / 321 / 321", None));
+        assert!(!column.verifier.contains_key("`network` `kfree_skb`"));
         let reason = Some("this kernel has no (good) reasons");
         let kfree_skb = &column.programs["`network` `kfree_skb`"];
         assert_eq!(*kfree_skb, Cell::new("unsupported", reason));
