@@ -311,11 +311,16 @@ pub struct Envelope {
     pub sources: Vec<Source>,
 }
 
+/// Names and values from a reader's section of the configuration.
+pub type Labels = Arc<BTreeMap<String, String>>;
+
 /// One reader's part of an envelope.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     /// The reader's name.
     pub reader: &'static str,
+    /// What the configuration says about it.
+    pub labels: Labels,
     /// How far to trust it.
     pub health: Health,
     /// From its last successful read to this one, or up to now if there is none in this envelope.

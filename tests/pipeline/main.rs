@@ -7,6 +7,7 @@ mod deploy;
 mod grid;
 mod health;
 mod kills;
+mod labels;
 mod outputs;
 mod registry;
 mod resolution;

@@ -140,7 +140,10 @@ fn summary(fared: &[(&str, Health)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kernel::Kernel, metrics::MetricReader, model::Snapshot, plugin::Capability};
+    use crate::{
+        kernel::Kernel, metrics::MetricReader, model::Snapshot, pipeline::selection::Rules,
+        plugin::Capability,
+    };
 
     /// Fails to attach with this, if anything.
     struct Fake(Option<AttachError>);
@@ -160,6 +163,8 @@ mod tests {
             name,
             interval: std::time::Duration::from_secs(1),
             metrics: &[],
+            labels: Arc::default(),
+            selection: Rules::default(),
             attached: Health::default(),
             reader: Box::new(Fake(error)),
         }

@@ -1,29 +1,40 @@
 //! `[metadata.*]` and `[metrics.*]`: which readers run, and how often.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Section, problem::Problems, values::Time};
 use crate::{
-    metadata::MetadataReader,
+    metadata::{MetadataReader, labels},
     metrics::MetricReader,
-    model::Health,
-    pipeline,
+    model::{Health, Labels},
+    pipeline::{
+        self,
+        selection::{MOST_ENTITIES, Rules},
+    },
     plugin::{Context, Keep, Plugin},
 };
 
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_hours(24);
 
+/// They are in every envelope.
+const MOST_LABELS: usize = 32;
+
 /// Who a host is seldom changes.
 const METADATA_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A reader's section and what came out of it.
-struct Built<'a, T: ?Sized + 'static> {
+struct Built<'a, T: ?Sized + 'static, C> {
     plugin: &'static Plugin<T>,
     section: Section<'a>,
     interval: Duration,
+    /// What the keys say that all readers of its kind have.
+    common: C,
     reader: Box<T>,
 }
+
+/// Takes the keys out of a section that all readers of a kind have.
+type Take<C> = fn(&mut Section<'_>, &mut Problems) -> C;
 
 /// Builds the metadata readers of `[metadata]`.
 pub(super) fn metadata(
@@ -33,15 +44,23 @@ pub(super) fn metadata(
     keep: &mut Vec<Keep>,
     problems: &mut Problems,
 ) -> Vec<pipeline::Metadata> {
-    all(section, registry, context, METADATA_INTERVAL, problems)
-        .into_iter()
-        .inspect(|built| keep.extend(built.plugin.needs.keep))
-        .map(|built| pipeline::Metadata {
-            name: built.plugin.name,
-            interval: built.interval,
-            reader: built.reader,
-        })
-        .collect()
+    let nothing = |_: &mut Section<'_>, _: &mut Problems| ();
+    all(
+        section,
+        registry,
+        context,
+        METADATA_INTERVAL,
+        nothing,
+        problems,
+    )
+    .into_iter()
+    .inspect(|built| keep.extend(built.plugin.needs.keep))
+    .map(|built| pipeline::Metadata {
+        name: built.plugin.name,
+        interval: built.interval,
+        reader: built.reader,
+    })
+    .collect()
 }
 
 /// Builds the metric readers of `[metrics]`, and finds the interval that all of theirs are multiples of.
@@ -53,7 +72,14 @@ pub(super) fn metrics(
     keep: &mut Vec<Keep>,
     problems: &mut Problems,
 ) -> (Vec<pipeline::Reader>, Duration) {
-    let built = all(section, registry, context, default_interval, problems);
+    let built = all(
+        section,
+        registry,
+        context,
+        default_interval,
+        common,
+        problems,
+    );
     keep.extend(built.iter().flat_map(|built| built.plugin.needs.keep));
     // Zero is a mistake that is noted already.
     let possible = built.iter().filter(|built| !built.interval.is_zero());
@@ -62,6 +88,12 @@ pub(super) fn metrics(
         return (Vec::new(), default_interval);
     };
     for built in &built {
+        if built.common.chooses && !built.reader.has_entities() {
+            let chooses = SELECTION.iter().find(|key| built.section.has(key));
+            let message =
+                "nothing to choose from: its series belong to no device, interface or cgroup";
+            problems.push(built.section.error(chooses.copied(), message));
+        }
         if built.interval.as_nanos() % shortest.as_nanos() != 0 {
             let message = format!(
                 "{} is not a multiple of {}, the interval of metrics.{name}, which is the shortest in use",
@@ -75,6 +107,8 @@ pub(super) fn metrics(
         name: built.plugin.name,
         interval: built.interval,
         metrics: built.plugin.metrics,
+        labels: built.common.labels,
+        selection: built.common.rules,
         attached: Health::default(),
         reader: built.reader,
     });
@@ -82,13 +116,14 @@ pub(super) fn metrics(
 }
 
 /// Builds the plugin of each sub-section; those that are switched off are checked and left out.
-fn all<'a, T: ?Sized>(
+fn all<'a, T: ?Sized, C>(
     mut group: Section<'a>,
     registry: &'static [&'static Plugin<T>],
     context: &Context,
     default_interval: Duration,
+    take: Take<C>,
     problems: &mut Problems,
-) -> Vec<Built<'a, T>> {
+) -> Vec<Built<'a, T, C>> {
     let sections = group.take_sections();
     let names: Vec<_> = registry.iter().map(|plugin| plugin.name).collect();
     group.refuse_rest("must be a section", problems);
@@ -99,31 +134,97 @@ fn all<'a, T: ?Sized>(
             problems.push(section.error(None, message));
             continue;
         };
-        built.extend(one(plugin, section, context, default_interval, problems));
+        built.extend(one(
+            plugin,
+            section,
+            context,
+            default_interval,
+            take,
+            problems,
+        ));
     }
     built
 }
 
-fn one<'a, T: ?Sized>(
+fn one<'a, T: ?Sized, C>(
     plugin: &'static Plugin<T>,
     whole: Section<'a>,
     context: &Context,
     default_interval: Duration,
+    take: Take<C>,
     problems: &mut Problems,
-) -> Option<Built<'a, T>> {
+) -> Option<Built<'a, T, C>> {
     let mut section = whole.clone();
     let enabled = problems.note(section.take::<bool>("enabled"));
     let interval = problems.note(section.take::<Time>("interval")).flatten();
     if let Some(interval) = interval {
         problems.note(check_interval(&whole, interval));
     }
+    let common = take(&mut section, problems);
     let reader = problems.note(build(plugin, &section, context))?;
     enabled?.unwrap_or(true).then_some(Built {
         plugin,
         section: whole,
         interval: interval.map_or(default_interval, |interval| interval.0),
+        common,
         reader,
     })
+}
+
+/// What metric readers have in common beside their interval.
+struct Common {
+    labels: Labels,
+    rules: Rules,
+    /// Whether the section says anything of the rules.
+    chooses: bool,
+}
+
+/// The keys of [`Rules`].
+const SELECTION: [&str; 3] = ["include", "exclude", "max_entities"];
+
+fn common(section: &mut Section<'_>, problems: &mut Problems) -> Common {
+    let labels = own_labels(section, problems);
+    let chooses = SELECTION.iter().any(|key| section.has(key));
+    let [include, exclude] = ["include", "exclude"].map(|key| wildcards(key, section, problems));
+    let max_entities = problems.note(section.take("max_entities")).flatten();
+    Common {
+        labels,
+        rules: Rules {
+            include,
+            exclude,
+            max_entities: max_entities.unwrap_or(MOST_ENTITIES),
+        },
+        chooses,
+    }
+}
+
+/// An empty list of what to include would include all, and an empty wildcard nothing.
+fn wildcards(key: &'static str, section: &mut Section<'_>, problems: &mut Problems) -> Vec<String> {
+    let before = section.clone();
+    let found: Option<Vec<String>> = problems.note(section.take(key)).flatten();
+    let wrong = match &found {
+        Some(found) if found.is_empty() => Some("is empty; leave the key out"),
+        Some(found) if found.iter().any(String::is_empty) => Some("an empty text is like no name"),
+        _ => None,
+    };
+    problems.note(wrong.map_or(Ok(()), |wrong| Err(before.error(Some(key), wrong))));
+    found.unwrap_or_default()
+}
+
+/// What a metric reader's sources say about it.
+fn own_labels(section: &mut Section<'_>, problems: &mut Problems) -> Labels {
+    let Some(labels) = problems.note(section.take_table("labels")).flatten() else {
+        return Labels::default();
+    };
+    let found: BTreeMap<String, String> = problems.note(labels.parse()).unwrap_or_default();
+    for name in found.keys().filter(|name| !labels::is_name(name)) {
+        problems.push(labels.error(Some(name), labels::RULE));
+    }
+    if found.len() > MOST_LABELS {
+        let message = format!("has more than {MOST_LABELS} labels");
+        problems.push(labels.error(None, message));
+    }
+    found.into()
 }
 
 /// Builds a plugin; whatever it does not like has a path and a line.

@@ -113,6 +113,11 @@ impl<'a> Section<'a> {
         Err(Invalid::new(problems).into())
     }
 
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.get_ref().contains_key(key)
+    }
+
     /// Takes every sub-section out, in the order of the file, so that the rest can be parsed without them.
     #[must_use]
     pub fn take_sections(&mut self) -> Vec<(String, Self)> {
@@ -172,6 +177,12 @@ impl<'a> Section<'a> {
             let problem = self.file.problem(at, &self.join(name), error.message());
             Invalid::new(vec![problem]).into()
         })
+    }
+
+    /// As [`Section::take_section`], for a table that an error lists among the known keys.
+    pub(super) fn take_table(&mut self, name: &'static str) -> anyhow::Result<Option<Self>> {
+        self.taken.push(name);
+        self.take_section(name)
     }
 
     /// An empty sub-section, for a plugin that has none in the file.

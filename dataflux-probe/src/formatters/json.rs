@@ -10,8 +10,8 @@ use super::{Fields, Formatter, by_metric};
 use crate::{
     histogram::SCHEME,
     model::{
-        Buckets, Entity, EntityKey, Gap, Kind, Metric, MetricDef, Numbered, Previous, SCHEMA,
-        Source, Stream, Value, WallTime,
+        Buckets, Entity, EntityKey, Gap, Kind, Labels, Metric, MetricDef, Numbered, Previous,
+        SCHEMA, Source, Stream, Value, WallTime,
     },
     plugin::{Needs, Plugin},
 };
@@ -94,6 +94,7 @@ impl Json {
         let window = source.window;
         let mut object = out.object();
         object.plain("reader", source.reader);
+        self.labels(&source.labels, &mut object);
         object.plain("status", source.health.status.name());
         if !source.health.reason.is_empty() {
             object.text("reason", &source.health.reason);
@@ -120,6 +121,21 @@ impl Json {
             self.metric(series[0].def, series, &mut metrics.item());
         }
         metrics.end();
+        object.end();
+    }
+
+    /// What the configuration says about a source.
+    fn labels(&self, labels: &Labels, out: &mut Object<'_>) {
+        let wanted =
+            |(_, value): &(&String, &String)| self.fields.empty_labels || !value.is_empty();
+        let mut labels = labels.iter().filter(wanted).peekable();
+        if labels.peek().is_none() {
+            return;
+        }
+        let mut object = out.object("labels");
+        for (name, value) in labels {
+            object.text(name, value);
+        }
         object.end();
     }
 

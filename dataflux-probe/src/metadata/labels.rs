@@ -22,15 +22,18 @@ pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
     build: |section, _context| {
         let labels: BTreeMap<String, String> = section.parse()?;
         if let Some(key) = labels.keys().find(|key| !is_name(key)) {
-            let rule = "a label has letters a-z, digits and _, begins with a letter, and has 63 characters at most";
-            return Err(section.error(Some(key), rule));
+            return Err(section.error(Some(key), RULE));
         }
         Ok(Box::new(Labels { labels }))
     },
 };
 
+/// What [`is_name`] asks for.
+pub(crate) const RULE: &str =
+    "a label has letters a-z, digits and _, begins with a letter, and has 63 characters at most";
+
 /// A name that needs no quoting in any of the formats.
-fn is_name(key: &str) -> bool {
+pub(crate) fn is_name(key: &str) -> bool {
     key.len() <= 63
         && key.starts_with(|first: char| first.is_ascii_lowercase())
         && key

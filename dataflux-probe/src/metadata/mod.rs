@@ -3,7 +3,7 @@
 mod addresses;
 mod agent;
 pub(crate) mod host;
-mod labels;
+pub(crate) mod labels;
 mod os;
 mod processor;
 pub mod names;

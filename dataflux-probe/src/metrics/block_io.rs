@@ -246,6 +246,10 @@ struct Attached {
 const WORDS: usize = size_of::<Operation>() / size_of::<u64>();
 
 impl MetricReader for BlockIo {
+    fn has_entities(&self) -> bool {
+        true
+    }
+
     fn attach(&mut self, kernel: &Kernel) -> Result<(), AttachError> {
         let stamps = match self.issue_stamps {
             IssueStamps::Auto => some_device_keeps_no_statistics(&kernel.roots.sys.join("block")),

@@ -151,6 +151,10 @@ impl Disks {
 }
 
 impl MetricReader for Disks {
+    fn has_entities(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
         let disks = self.diskstats.read(parse)?;
         let mut known = HashMap::with_capacity(disks.len());

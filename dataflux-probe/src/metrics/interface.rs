@@ -125,6 +125,10 @@ impl Interfaces {
 }
 
 impl MetricReader for Interfaces {
+    fn has_entities(&self) -> bool {
+        true
+    }
+
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
         for (name, status) in self.dev.read(parse)? {
             let entity = Entity {

@@ -25,6 +25,11 @@ pub trait MetricReader: Send {
         Ok(())
     }
 
+    /// Whether its series belong to entities, so that its section may choose among them.
+    fn has_entities(&self) -> bool {
+        false
+    }
+
     /// Appends the current cumulative value of every series. Runs off the async threads, never beside itself.
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()>;
 }

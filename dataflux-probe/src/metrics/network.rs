@@ -156,6 +156,10 @@ struct Sums([[u64; WORDS]; 2]);
 const WORDS: usize = size_of::<Direction>() / size_of::<u64>();
 
 impl MetricReader for Network {
+    fn has_entities(&self) -> bool {
+        true
+    }
+
     fn attach(&mut self, kernel: &Kernel) -> Result<(), AttachError> {
         let cpus = possible_cpus(&kernel.roots.sys).map_err(AttachError::Failed)?;
         let namespace = host_namespace(&kernel.roots.proc);

@@ -39,6 +39,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &READER_FAILURES,
         &READER_LATE,
         &READER_READ_TIME,
+        &READER_OTHER_ENTITIES,
         &outputs::ENVELOPES,
         &outputs::DELIVERED,
         &outputs::DELIVERED_BYTES,
@@ -154,6 +155,14 @@ static READER_READ_TIME: MetricDef = def(
     READER,
 );
 
+static READER_OTHER_ENTITIES: MetricDef = def(
+    "probe.reader.other_entities",
+    Kind::Gauge,
+    Unit::Count,
+    "Entities beyond the reader's max_entities, which are reported together as other; absent while there never was one.",
+    READER,
+);
+
 const fn def(
     name: &'static str,
     kind: Kind,
@@ -258,6 +267,10 @@ fn push_reader(out: &mut Snapshot, name: &'static str, reader: &ReaderCounters) 
     ] {
         out.counter(def, None, [name], counter.get());
     }
+    if reader.is_bounded.get() > 0 {
+        let count = reader.other_entities.get() as f64;
+        out.gauge(&READER_OTHER_ENTITIES, None, [name], count);
+    }
 }
 
 #[cfg(test)]
@@ -321,6 +334,14 @@ mod tests {
         ]) {
             counter.add(value);
         }
+        let unbounded = read(&mut Probe::new(Arc::clone(&counters)));
+        let other = |snapshot| total(snapshot, "probe.reader.other_entities", &["cpu"]);
+        assert_eq!(other(&unbounded), None);
+        reader.is_bounded.set(1);
+        reader.other_entities.set(21);
+        let bounded = read(&mut Probe::new(Arc::clone(&counters)));
+        assert_eq!(other(&bounded), Some(Total::Gauge(21.0)));
+        reader.is_bounded.set(0);
         let snapshot = read(&mut Probe::new(counters));
         let told: Vec<u64> = snapshot.series[2..]
             .iter()

@@ -110,16 +110,18 @@ fn source() -> impl Strategy<Value = Source> {
         Just(Status::Suspect),
         Just(Status::Failed)
     ];
+    let labels = proptest::collection::btree_map("[a-z]{1,3}", text(), 0..3);
     (
         status,
-        text(),
+        (text(), labels),
         window(),
         any::<(Duration, u64)>(),
         vec(metric(), 0..12),
     )
         .prop_map(
-            |(status, reason, window, (covered, lost), metrics)| Source {
+            |(status, (reason, labels), window, (covered, lost), metrics)| Source {
                 reader: "reader",
+                labels: labels.into(),
                 health: Health::new(status, reason),
                 window,
                 covered,

@@ -62,9 +62,10 @@ impl Feed {
     pub fn tick(&mut self, read: Envelope) {
         let Envelope {
             metadata: header,
-            sources,
+            mut sources,
             ..
         } = read;
+        self.assembler.join(&mut sources);
         let mut tick = self.assembler.assemble((self.clock)(), header, sources);
         for inbox in &self.outputs.inboxes {
             inbox.accept(&mut tick);

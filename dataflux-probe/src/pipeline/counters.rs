@@ -52,6 +52,10 @@ pub struct ReaderCounters {
     pub late: Counter,
     /// Time spent in reads, ns.
     pub read_ns: Counter,
+    /// Entities that are only reported together, now.
+    pub other_entities: Counter,
+    /// 1 once there was one.
+    pub is_bounded: Counter,
 }
 
 /// Of one output.

@@ -1,6 +1,6 @@
 //! The only place that subtracts: cumulative snapshots of one reader in, windows out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     clock::Moment,
@@ -40,6 +40,12 @@ impl Delta {
         self.since = at;
     }
 
+    /// The entities of the last successful read that go on; one that has several series comes several times.
+    pub(super) fn entities(&self) -> impl Iterator<Item = &Entity> {
+        let series = self.before.iter().flatten();
+        series.filter_map(|series| series.entity.as_ref())
+    }
+
     /// Takes the very first read, which nothing is sent of. If it failed, a later one becomes the baseline.
     pub(super) fn baseline(&mut self, at: Moment, read: anyhow::Result<Snapshot>) {
         if let Ok(snapshot) = read {
@@ -64,6 +70,7 @@ impl Delta {
     pub(super) fn without_values(&mut self, at: Moment, health: Health) -> Source {
         Source {
             reader: self.reader,
+            labels: Arc::default(),
             health,
             window: self.since.window_to(&at),
             covered: Duration::ZERO,
@@ -123,6 +130,7 @@ impl Delta {
         self.before = Some(continuing(series, &ended));
         Source {
             reader: self.reader,
+            labels: Arc::default(),
             health,
             window,
             covered,

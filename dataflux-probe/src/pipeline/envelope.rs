@@ -63,19 +63,23 @@ impl Assembler {
         self.first = baseline;
     }
 
-    /// The envelope of the tick at `at`.
-    pub(super) fn assemble(
-        &mut self,
-        at: Moment,
-        header: Arc<Metadata>,
-        mut sources: Vec<Source>,
-    ) -> Tick {
+    /// Gives the entities of a tick's sources their ids and names, as far as they are known.
+    pub(super) fn join(&mut self, sources: &mut [Source]) {
         self.names.begin_tick();
         for metric in sources.iter_mut().flat_map(|source| &mut source.metrics) {
             if let Some(entity) = &metric.entity {
                 (metric.entity_id, metric.entity_name) = self.names.resolve(entity);
             }
         }
+    }
+
+    /// The envelope of the tick at `at`, of joined sources.
+    pub(super) fn assemble(
+        &mut self,
+        at: Moment,
+        header: Arc<Metadata>,
+        sources: Vec<Source>,
+    ) -> Tick {
         let previous = self.ticks.clone();
         for source in &sources {
             let mut known = self.ticks.iter_mut();

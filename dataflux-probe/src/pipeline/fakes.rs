@@ -121,6 +121,7 @@ pub(super) fn source(reader: &'static str, window: Window, values: &[u64]) -> So
     };
     Source {
         reader,
+        labels: Arc::default(),
         health: Health::default(),
         window,
         covered: window.duration,

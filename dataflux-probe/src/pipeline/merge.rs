@@ -43,6 +43,7 @@ fn absorb_envelope(a: &mut Envelope, b: Envelope) {
 /// Adds a reader's next source to `a`.
 pub(super) fn absorb_source(a: &mut Source, b: Source) {
     (a.window, a.covered) = (join_sources(a, &b), a.covered.saturating_add(b.covered));
+    a.labels = b.labels;
     a.health = mem::take(&mut a.health).worse(b.health);
     a.lost = a.lost.saturating_add(b.lost);
     for def in b.unsupported {
@@ -128,7 +129,7 @@ fn absorb_metric(a: &mut Metric, b: Metric) {
 }
 
 /// The sum of two histograms; both are sorted by bucket.
-fn add(a: &Buckets, b: &Buckets) -> Buckets {
+pub(super) fn add(a: &Buckets, b: &Buckets) -> Buckets {
     let mut counts = Vec::with_capacity(a.counts.len().max(b.counts.len()));
     let (mut left, mut right) = (a.counts.iter().peekable(), b.counts.iter().peekable());
     loop {

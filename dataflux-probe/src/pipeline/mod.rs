@@ -11,6 +11,7 @@ mod delta;
 mod identity;
 mod envelope;
 mod merge;
+pub mod selection;
 pub mod shape;
 mod resolution;
 mod inbox;
@@ -34,10 +35,11 @@ use crate::{
     loggers::Logger,
     metadata::{MetadataReader, names::Names},
     metrics::MetricReader,
-    model::{Health, MetricDef},
+    model::{Health, Labels, MetricDef},
 };
 use counters::Counters;
 
+use selection::Rules;
 use shape::{Entities, Shape};
 pub use spool::worker::SpoolSync;
 
@@ -71,6 +73,10 @@ pub struct Reader {
     pub interval: Duration,
     /// What it measures.
     pub metrics: &'static [&'static MetricDef],
+    /// What its sources say about it.
+    pub labels: Labels,
+    /// Which of its entities are reported by themselves.
+    pub selection: Rules,
     /// `Ok` if it is to be read; otherwise every envelope that it would be in says why not, and it is never read.
     pub attached: Health,
     /// The reader.

@@ -7,12 +7,13 @@ use super::{
     counters::{Counters, ReaderCounters},
     delta::Delta,
     merge,
+    selection::Selection,
     sweep::{Done, Job, Outcome},
 };
 use crate::{
     metadata::MetadataReader,
     metrics::MetricReader,
-    model::{Health, Metadata, MetricDef, Snapshot, Source, Status},
+    model::{Health, Labels, Metadata, MetricDef, Snapshot, Source, Status},
 };
 
 /// Metadata is read along with a tick of the metric readers; one that comes this little too early will do.
@@ -30,12 +31,14 @@ struct Metric {
     name: &'static str,
     interval: Duration,
     defs: &'static [&'static MetricDef],
+    labels: Labels,
     attached: Health,
     /// Gone while it is being read.
     reader: Option<Box<dyn MetricReader>>,
     /// Whether its first read, the baseline, was seen.
     begun: bool,
     delta: Delta,
+    selection: Selection,
     /// What has been read since the last envelope.
     ready: Option<Source>,
     /// Whether its present read is known and counted as late.
@@ -66,10 +69,12 @@ impl Readers {
             name: reader.name,
             interval: reader.interval,
             defs: reader.metrics,
+            labels: reader.labels,
             attached: reader.attached,
             reader: Some(reader.reader),
             begun: false,
             delta: Delta::new(reader.name, keep_zeros),
+            selection: Selection::new(reader.selection),
             ready: None,
             late: false,
             outage: Outage::default(),
@@ -162,6 +167,16 @@ impl Readers {
         }
     }
 
+    /// Chooses among the entities of joined sources.
+    pub(super) fn select(&mut self, sources: &mut [Source]) {
+        for source in sources {
+            let mut metrics = self.metrics.iter_mut();
+            if let Some(metric) = metrics.find(|metric| metric.name == source.reader) {
+                metric.select(source);
+            }
+        }
+    }
+
     /// The sources of the envelope of the tick at `at`: of the readers at these places, which are due, and of those that were
     /// late before.
     pub(super) fn sources(&mut self, at: Moment, due: &[usize]) -> Vec<Source> {
@@ -171,17 +186,30 @@ impl Readers {
                 metric.late = true;
                 metric.counters.late.add(1);
             }
-            match metric.ready.take() {
-                Some(source) => sources.push(source),
-                None if due.contains(&place) => sources.push(metric.without_values(at)),
-                None => {}
-            }
+            let source = match metric.ready.take() {
+                None if due.contains(&place) => Some(metric.without_values(at)),
+                ready => ready,
+            };
+            sources.extend(source.map(|source| Source {
+                labels: Arc::clone(&metric.labels),
+                ..source
+            }));
         }
         sources
     }
 }
 
 impl Metric {
+    /// Leaves the entities in the source that are reported by themselves, and what stands for the rest.
+    fn select(&mut self, source: &mut Source) {
+        self.selection.apply(&mut source.metrics);
+        let rest = self.selection.settle(self.delta.entities());
+        if rest > 0 {
+            self.counters.is_bounded.set(1);
+        }
+        self.counters.other_entities.set(rest as u64);
+    }
+
     /// Whether it is still being read.
     fn is_late(&self) -> bool {
         self.reader.is_none()

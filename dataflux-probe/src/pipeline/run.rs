@@ -104,7 +104,9 @@ impl Pipeline {
         for job in readers.metric_jobs(&all) {
             readers.accept(job.run(&clock));
         }
-        let sources = readers.sources(at, &all);
+        let mut sources = readers.sources(at, &all);
+        assembler.join(&mut sources);
+        readers.select(&mut sources);
         let mut tick = assembler.assemble(at, Arc::clone(&readers.header), sources);
         let shape = &tick.shape(&Arc::default())[0];
         Ok(Numbered {
@@ -194,7 +196,9 @@ impl Ticker {
         if !std::mem::replace(&mut self.begun, true) {
             return;
         }
-        let sources = self.readers.sources(now, due);
+        let mut sources = self.readers.sources(now, due);
+        self.assembler.join(&mut sources);
+        self.readers.select(&mut sources);
         let header = Arc::clone(&self.readers.header);
         let mut tick = self.assembler.assemble(now, header, sources);
         for inbox in &outputs.inboxes {

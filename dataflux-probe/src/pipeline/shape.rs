@@ -3,9 +3,9 @@
 mod entities;
 mod filter;
 mod parser;
-mod wildcard;
+pub(crate) mod wildcard;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 pub use entities::Entities;
 pub use filter::{Filter, Known};
@@ -51,6 +51,7 @@ impl Shape {
                 .filter(|metric| self.passes(source.reader, metric))
                 .cloned()
                 .collect(),
+            labels: Arc::clone(&source.labels),
             unsupported: source.unsupported.clone(),
             health: source.health.clone(),
             ..*source

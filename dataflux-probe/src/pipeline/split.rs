@@ -87,6 +87,7 @@ fn halves(sources: &[Source]) -> Option<(Vec<Source>, Vec<Source>)> {
             let with = |metrics: &[_]| {
                 vec![Source {
                     metrics: metrics.to_vec(),
+                    labels: Arc::clone(&source.labels),
                     health: source.health.clone(),
                     unsupported: source.unsupported.clone(),
                     ..*source

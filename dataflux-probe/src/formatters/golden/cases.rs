@@ -132,6 +132,7 @@ fn window(start: i64, stop: i64) -> Window {
 fn source(reader: &'static str, window: Window, metrics: Vec<Metric>) -> Source {
     Source {
         reader,
+        labels: Arc::default(),
         health: Health::default(),
         window,
         covered: window.duration,
@@ -285,7 +286,10 @@ fn first() -> Numbered {
             ..source("block_io", window, block_io)
         },
         source("cgroup", window, cgroups),
-        source("cpu", window, cpu),
+        Source {
+            labels: Arc::new([("team".to_owned(), "base \"1\"".to_owned())].into()),
+            ..source("cpu", window, cpu)
+        },
         Source {
             health: Health::new(Status::Degraded, "1 of 2 programs works"),
             ..source("interface", window, interfaces)

@@ -131,6 +131,7 @@ fn source(reader: &'static str) -> impl Strategy<Value = Source> {
             };
             Source {
                 reader,
+                labels: Arc::new([("team".to_owned(), health.reason.to_string())].into()),
                 health,
                 window,
                 covered: if covered {
@@ -263,6 +264,7 @@ fn plain(start: i64, stop: i64, ok: bool) -> Source {
     let duration = Duration::from_nanos(second(stop - start) as u64);
     Source {
         reader: "one",
+        labels: Arc::default(),
         health: if ok {
             Health::default()
         } else {

@@ -10,6 +10,7 @@ use super::{
         Metadata as MetadataSetup, Output, Reader, WhenFull,
         clock::nanoseconds,
         fakes::{EVENTS, FakeReader, LEVEL, Script},
+        selection::Rules,
         shape::{Entities, Shape},
     },
     *,
@@ -145,6 +146,8 @@ fn reader(name: &'static str, interval: Duration, reader: Box<dyn MetricReader>)
         name,
         interval,
         metrics: DEFS,
+        labels: Arc::default(),
+        selection: Rules::default(),
         attached: Health::default(),
         reader,
     }

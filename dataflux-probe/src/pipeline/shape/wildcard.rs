@@ -1,7 +1,7 @@
 //! Wildcards: `*` is any text, `?` any one character, everything else itself.
 
 /// Whether the whole text is as the pattern says. Takes at most as many steps as both lengths multiplied.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     let (mut at, mut seen) = (0, 0);

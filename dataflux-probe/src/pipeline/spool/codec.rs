@@ -1,10 +1,11 @@
 //! Envelopes as bytes for a disk: postcard, and zstd where that pays.
 //!
 //! Metric definitions stand once in each body, and the series refer to them. The sections of the header are JSON text, since
-//! only metadata readers know what is in them. The format is fixed by the version of the segment around it; see
-//! `docs/spool.md`.
+//! only metadata readers know what is in them. The format is fixed by the version of the segment around it; what came later
+//! stands behind the envelope, and only if there is any. See `docs/spool.md`.
 
 mod definitions;
+mod later;
 mod outgoing;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -16,8 +17,8 @@ use zstd::{
 };
 
 use crate::model::{
-    Cause, Entity, Envelope, Health, Kind, LabelValue, Metadata, Metric, MetricDef, Source, Unit,
-    Value, Window,
+    Cause, Entity, Envelope, Health, Kind, LabelValue, Labels, Metadata, Metric, MetricDef, Source,
+    Unit, Value, Window,
 };
 use dataflux_common::histogram::BUCKETS;
 use outgoing::Outgoing;
@@ -63,8 +64,16 @@ pub(super) struct Codec {
     /// The header seldom changes from one envelope to the next.
     header: Header,
     outgoing: Outgoing,
-    /// The definitions of the last envelope that was read: those of the next one are mostly the same.
-    incoming: Vec<&'static MetricDef>,
+    incoming: Incoming,
+}
+
+/// What was read last: that of the next envelope is mostly the same.
+#[derive(Default)]
+struct Incoming {
+    /// The definitions.
+    definitions: Vec<&'static MetricDef>,
+    /// The labels of sources.
+    labels: later::Known,
 }
 
 /// A header and its text.
@@ -133,7 +142,7 @@ impl Codec {
             packed: Vec::new(),
             header: Header::default(),
             outgoing: Outgoing::default(),
-            incoming: Vec::new(),
+            incoming: Incoming::default(),
         }
     }
 
@@ -148,6 +157,7 @@ impl Codec {
         self.header.follow(&envelope.metadata);
         let wire = self.outgoing.wire(envelope, &self.header);
         write(&wire, &mut self.plain);
+        later::append(envelope, &mut self.plain);
         Body {
             bytes: &self.plain,
             compressed: false,
@@ -168,23 +178,24 @@ impl Codec {
             envelope: self.outgoing.wire(envelope, &self.header),
         };
         write(&letter, &mut self.plain);
+        later::append(envelope, &mut self.plain);
         self.pack()
     }
 
     /// The envelope of a body.
     pub(super) fn decode(&mut self, body: Body<'_>) -> Result<Envelope, Damaged> {
-        let wire = read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
-        model(wire, &mut self.header, &mut self.incoming)
+        let (wire, rest) = read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
+        model(wire, rest, &mut self.header, &mut self.incoming)
     }
 
     /// The rejected envelope of a body.
     pub(super) fn decode_letter(&mut self, body: Body<'_>) -> Result<Letter, Damaged> {
-        let letter: WireLetter<'_, WireEnvelope<'_>> =
+        let (letter, rest): (WireLetter<'_, WireEnvelope<'_>>, _) =
             read(unpack(&mut self.decompressor, &mut self.plain, body)?)?;
         Ok(Letter {
             reason: letter.reason.to_owned(),
             cause: letter.cause,
-            envelope: model(letter.envelope, &mut self.header, &mut self.incoming)?,
+            envelope: model(letter.envelope, rest, &mut self.header, &mut self.incoming)?,
         })
     }
 
@@ -233,18 +244,20 @@ fn unpack<'a>(
 }
 
 fn write(wire: &impl Serialize, out: &mut Vec<u8>) {
-    let mut buffer = std::mem::take(out);
-    buffer.clear();
-    buffer.shrink_to(KEPT);
+    out.clear();
+    out.shrink_to(KEPT);
+    write_behind(wire, out);
+}
+
+/// Appends to what is written already.
+fn write_behind(wire: &impl Serialize, out: &mut Vec<u8>) {
+    let buffer = std::mem::take(out);
     *out = postcard::to_extend(wire, buffer).expect("sequences of known length, into memory");
 }
 
-fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Damaged> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((wire, [])) => Ok(wire),
-        Ok(_) => Err(Damaged("bytes are left over after the envelope")),
-        Err(_) => Err(Damaged("it is no envelope")),
-    }
+/// What the bytes begin with, and the rest of them.
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), Damaged> {
+    postcard::take_from_bytes(bytes).map_err(|_| Damaged("it is no envelope"))
 }
 
 impl Header {
@@ -283,9 +296,14 @@ impl Header {
 
 fn model(
     wire: WireEnvelope<'_>,
+    rest: &[u8],
     header: &mut Header,
-    definitions: &mut Vec<&'static MetricDef>,
+    Incoming {
+        definitions,
+        labels: known,
+    }: &mut Incoming,
 ) -> Result<Envelope, Damaged> {
+    let labels = later::labels(rest, wire.sources.len(), known)?;
     definitions.truncate(wire.definitions.len());
     for (place, definition) in wire.definitions.iter().enumerate() {
         let WireDefinition {
@@ -305,7 +323,8 @@ fn model(
     let sources = wire
         .sources
         .into_iter()
-        .map(|source| model_source(source, definitions));
+        .zip(labels)
+        .map(|(source, labels)| model_source(source, labels, definitions));
     Ok(Envelope {
         window: wire.window,
         metadata: header.find(&wire.sections)?,
@@ -315,6 +334,7 @@ fn model(
 
 fn model_source(
     source: WireSource<'_>,
+    labels: Labels,
     definitions: &[&'static MetricDef],
 ) -> Result<Source, Damaged> {
     let find = |place: u32| {
@@ -349,6 +369,7 @@ fn model_source(
     metrics.shrink_to_fit();
     Ok(Source {
         reader: definitions::name(source.reader)?,
+        labels,
         health: source.health,
         window: source.window,
         covered: source.covered,

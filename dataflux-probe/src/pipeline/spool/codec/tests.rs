@@ -93,6 +93,7 @@ fn envelope(series: u64, name: impl Fn(u64) -> String) -> Envelope {
         metadata: Arc::default(),
         sources: vec![Source {
             reader: "codec_test",
+            labels: Arc::default(),
             health: Health::default(),
             window: Window::default(),
             covered: Duration::ZERO,
