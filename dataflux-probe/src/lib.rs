@@ -14,4 +14,5 @@ mod cgroups;
 pub mod histogram;
 pub mod plugin;
 pub mod config;
+pub mod diagnostics;
 pub mod commands;

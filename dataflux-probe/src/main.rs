@@ -5,13 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
-use dataflux_probe::{
-    commands::{self, Arguments},
-    config::Invalid,
-};
-
-mod diagnostics;
+use dataflux_probe::{commands, config::Invalid, diagnostics};
 
 /// The exit code of a runtime failure.
 const FAILED: u8 = 1;
@@ -19,17 +13,18 @@ const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    diagnostics::start();
+    let arguments = commands::arguments();
+    let voice = arguments.diagnostics;
+    voice.start();
     let mut out = io::stdout().lock();
     let ended = commands::run(arguments, &mut out)
         .and_then(|code| out.flush().map(|()| code).map_err(Into::into));
+    diagnostics::tell_repeats();
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not a diagnostic, so that no filter hides it. If standard error is closed, the code has to do.
-            drop(writeln!(io::stderr(), "dataflux-probe: {error:#}"));
+            voice.tell_failure(&error);
             ExitCode::from(if error.is::<Invalid>() { WRONG } else { FAILED })
         }
     }

@@ -4,6 +4,7 @@ mod commands;
 mod config_errors;
 mod container;
 mod deploy;
+mod diagnostics;
 mod grid;
 mod health;
 mod kills;

@@ -53,6 +53,8 @@ pub struct Probe {
     under: Vec<String>,
     /// Starts as a user that owns nothing but the folder, with these capabilities.
     nobody: Option<CapabilitySet>,
+    /// More arguments for the probe.
+    arguments: Vec<String>,
 }
 
 /// How a probe ended.
@@ -90,12 +92,19 @@ impl Probe {
             child: None,
             under: Vec::new(),
             nobody: None,
+            arguments: Vec::new(),
         }
     }
 
     /// From now on it starts through a program that gets the probe's own command as its last arguments and becomes it.
     pub fn start_under(&mut self, words: &[&str]) {
         self.under = words.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// From now on it starts with these arguments, too.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned());
+        self.arguments.extend(arguments);
     }
 
     /// From now on it starts as a user that owns its folder and nothing else, with these capabilities and no others. Needs
@@ -147,6 +156,7 @@ impl Probe {
         let mut child = command
             .arg("--config")
             .arg(self.path("probe.toml"))
+            .args(&self.arguments)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(stdout)

@@ -1,6 +1,8 @@
-//! `docs`: writes the parts of documents that the plugins' own declarations determine.
+//! `docs`: writes docs/reference/, and the parts of other documents that the plugins' own declarations determine.
 //!
 //! Such a part stands between two lines that name it; what is around them is written by hand.
+
+mod reference;
 
 use std::{fmt::Write as _, fs};
 
@@ -9,7 +11,7 @@ use dataflux_probe::{formatters, loggers, metadata, metrics, plugin::Plugin};
 
 use crate::{command::say, workspace};
 
-/// Write what the plugins declare into deploy/probe.toml and README.md
+/// Write what the plugins declare into deploy/probe.toml, README.md and docs/reference
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only compare, and fail if something is out of date
@@ -25,18 +27,15 @@ const BEGIN: &str = ": written by `cargo xtask docs` ---";
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let mut outdated = Vec::new();
     for name in DOCUMENTS {
-        let path = workspace::root().join(name);
-        let old = fs::read_to_string(&path).with_context(|| format!("cannot read {name}"))?;
+        let old = read(name)?;
         let new = regenerate(&old).with_context(|| name.to_owned())?;
-        if new == old {
-            continue;
-        }
-        if args.check {
-            outdated.push(name);
-        } else {
-            say(format_args!("writing {name}"));
-            fs::write(&path, new).with_context(|| format!("cannot write {name}"))?;
-        }
+        outdated.extend(settle(name, &old, &new, args.check)?);
+    }
+    // Of the configuration as it has just been written.
+    let configuration = regenerate(&read(DOCUMENTS[0])?)?;
+    for (name, new) in reference::pages(&configuration)? {
+        let old = read(name).unwrap_or_default();
+        outdated.extend(settle(name, &old, &new, args.check)?);
     }
     if !outdated.is_empty() {
         bail!(
@@ -45,6 +44,25 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn read(name: &str) -> anyhow::Result<String> {
+    let path = workspace::root().join(name);
+    fs::read_to_string(path).with_context(|| format!("cannot read {name}"))
+}
+
+/// Writes a document that is not as it must be, or gives its name if it is only to be checked.
+fn settle<'a>(name: &'a str, old: &str, new: &str, check: bool) -> anyhow::Result<Option<&'a str>> {
+    if new == old {
+        return Ok(None);
+    }
+    if check {
+        return Ok(Some(name));
+    }
+    say(format_args!("writing {name}"));
+    let path = workspace::root().join(name);
+    fs::write(&path, new).with_context(|| format!("cannot write {name}"))?;
+    Ok(None)
 }
 
 /// The document with its generated parts as they must be.

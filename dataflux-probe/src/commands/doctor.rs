@@ -21,6 +21,15 @@ use crate::{
 };
 use machine::{Machine, Wanted};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sudo dataflux-probe doctor                                    every reader there is
+  sudo dataflux-probe doctor --config probe.toml                those of a configuration, and whether its outputs can be reached
+  sudo -u dataflux-probe dataflux-probe doctor --config probe.toml    as the service sees it
+
+It attaches the readers and lets them go again, connects to brokers, and sends nothing.
+Exit codes: 0 told, whatever it says; 1 it could not look; 2 wrong command line or configuration.";
+
 /// The arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -4,6 +4,13 @@ use std::{io::Write, path::PathBuf};
 
 use crate::health::judge;
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  dataflux-probe health --file /run/dataflux-probe/health            whether its pipeline moves
+  dataflux-probe health --file /run/dataflux-probe/health --ready    whether it has measured a window
+
+Exit codes: 0 as asked for, 1 not, and one line says why.";
+
 /// The arguments of `health`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -2,7 +2,12 @@
 
 use std::io::{self, Write};
 
+use super::names;
 use crate::{formatters, loggers, metadata, metrics, plugin::Plugin};
+
+pub(super) const EXAMPLES: &str = "\
+Example:
+  dataflux-probe list | less    what can stand in a configuration";
 
 pub(super) fn run(out: &mut impl Write) -> anyhow::Result<()> {
     print("[metadata.NAME]", metadata::REGISTRY, out)?;
@@ -31,8 +36,4 @@ fn print<T: ?Sized>(title: &str, registry: &[&Plugin<T>], out: &mut impl Write) 
         }
     }
     writeln!(out)
-}
-
-fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
 }

@@ -1,9 +1,11 @@
 //! The commands of `dataflux-probe`, one file each.
 
 mod check;
+mod completions;
 mod doctor;
 mod health;
 mod list;
+mod man;
 mod metrics;
 mod once;
 mod run;
@@ -12,14 +14,16 @@ mod start;
 
 use std::{io::Write, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+
+use crate::diagnostics;
 
 /// Kernel metrics of a Linux machine, as envelopes, without losing one.
 #[derive(Debug, Parser)]
 #[command(
+    name = "dataflux-probe",
     version,
     arg_required_else_help = true,
-    args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = EXAMPLES
 )]
@@ -27,6 +31,9 @@ pub struct Arguments {
     /// Run with this configuration until SIGTERM or SIGINT.
     #[arg(long, value_name = "FILE", required = true)]
     config: Option<PathBuf>,
+    /// How the probe speaks of itself.
+    #[command(flatten)]
+    pub diagnostics: diagnostics::Arguments,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -39,28 +46,63 @@ Examples:
   sudo dataflux-probe doctor                 what works here, and why the rest does not
 
 Once its readers are attached and its outputs open, the probe gives up every capability and restricts itself to its own
-files, for good: what changes of readers, state_dir or paths needs a restart.
+files, for good: what changes of kernel readers, state_dir or paths needs a restart. SIGHUP reopens its files and reloads the
+rest of the configuration; SIGTERM and SIGINT end it after a last read and delivery, a second one at once.
 
-Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.
-Diagnostics go to standard error; RUST_LOG=debug has more of them.";
+Exit codes: 0 done; 1 failed; 2 wrong command line or configuration; 128 and the number of the signal if a second one ended it.
+Diagnostics go to standard error. A message that repeats is told five times a minute and then counted. RUST_LOG goes before
+--log-level, for developers. NO_COLOR takes the colours out, which only a terminal gets.";
 
 /// What to do instead of running.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Find every mistake in a configuration; starts nothing and needs no privileges.
+    #[command(after_help = check::EXAMPLES)]
     Check(check::Arguments),
     /// Measure one window, print it, exit.
+    #[command(after_help = once::EXAMPLES)]
     Once(once::Arguments),
     /// The plugins: what they are for and what they need.
+    #[command(after_help = list::EXAMPLES)]
     List,
     /// Every metric: name, kind, unit, labels, meaning.
-    Metrics,
+    #[command(after_help = metrics::EXAMPLES)]
+    Metrics(metrics::Arguments),
     /// What works on this machine, what it may do, and the way out where something is in the way.
+    #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Arguments),
     /// Whether a running probe works, by its health file; the exit code says so.
+    #[command(after_help = health::EXAMPLES)]
     Health(health::Arguments),
     /// What waits on disk for delivery, and what outputs rejected; beside a running probe, too.
     Spool(spool::Arguments),
+    /// Completions of these commands for a shell.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Arguments),
+    /// The manual pages, in the language of man(1).
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::Arguments),
+}
+
+/// The command line of this process. Ends it, with 2 or 0, if that is wrong or asks for help.
+#[must_use]
+pub fn arguments() -> Arguments {
+    let arguments = Arguments::parse();
+    if arguments.config.is_some() && arguments.command.is_some() {
+        let message = "--config before a command means to run; give it behind the command";
+        Arguments::command()
+            .error(ErrorKind::ArgumentConflict, message)
+            .exit();
+    }
+    arguments
+}
+
+/// What the command line can be, for documents.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    let mut command = Arguments::command();
+    command.build();
+    command
 }
 
 /// Does what was asked for; what it prints goes to `out`. Gives the exit code.
@@ -72,12 +114,19 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         (Some(Command::Check(arguments)), _) => check::run(&arguments, out)?,
         (Some(Command::Once(arguments)), _) => once::run(&arguments, out)?,
         (Some(Command::List), _) => list::run(out)?,
-        (Some(Command::Metrics), _) => metrics::run(out)?,
+        (Some(Command::Metrics(arguments)), _) => metrics::run(&arguments, out)?,
         (Some(Command::Doctor(arguments)), _) => doctor::run(&arguments, out)?,
         (Some(Command::Health(arguments)), _) => return health::run(&arguments, out),
         (Some(Command::Spool(arguments)), _) => return spool::run(&arguments, out),
+        (Some(Command::Completions(arguments)), _) => completions::run(&arguments, out)?,
+        (Some(Command::Man(arguments)), _) => man::run(&arguments, out)?,
         (None, Some(config)) => return run::run(&config),
         (None, None) => unreachable!("clap asks for one of them"),
     }
     Ok(0)
+}
+
+/// Names in a line, for people.
+fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join(", ")
 }

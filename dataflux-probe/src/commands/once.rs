@@ -12,6 +12,14 @@ use crate::{
     pipeline::Pipeline,
 };
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sudo dataflux-probe once                                    all there is, after five seconds
+  sudo dataflux-probe once --window 1s --format json | jq .header
+  dataflux-probe once --config probe.toml                     the readers of a configuration; its outputs get nothing
+
+Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.";
+
 /// The arguments of `once`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

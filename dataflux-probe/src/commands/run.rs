@@ -14,12 +14,13 @@ use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::start;
 use crate::{
     config::{Config, Registries},
+    diagnostics,
     health::{Monitor, Pulse},
     metadata::{host, names::Names},
     pipeline::{
@@ -77,6 +78,12 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     };
     let ended = runtime.block_on(async {
         let telling = tokio::spawn(monitor.run());
+        tokio::spawn(async {
+            loop {
+                sleep(diagnostics::PERIOD).await;
+                diagnostics::tell_repeats();
+            }
+        });
         let ended = until_stopped(pipeline, signals).await;
         // The last of it is that the probe is gone; whoever hears it late must not keep the process.
         drop(timeout(LAST_WORD, telling).await);

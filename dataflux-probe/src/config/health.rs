@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
-use super::Section;
+use super::{Section, known};
 use crate::health::Settings;
 
 #[derive(Deserialize)]
@@ -18,6 +18,11 @@ struct Health {
 
 fn enabled() -> bool {
     true
+}
+
+/// Those that it knows.
+pub(super) fn keys() -> Option<&'static [&'static str]> {
+    known::keys::<Health>()
 }
 
 /// Checks a section that is there.

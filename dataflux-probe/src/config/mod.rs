@@ -219,6 +219,17 @@ fn parse_probe(section: &Section<'_>, problems: &mut Problems) -> Probe {
     probe
 }
 
+/// The sections that are not a plugin's, and their keys, for documents.
+#[must_use]
+pub fn keys() -> [(&'static str, &'static [&'static str]); 3] {
+    let (probe, health) = (known::keys::<Probe>(), health::keys());
+    [
+        ("[probe]", probe.unwrap_or_default()),
+        ("[health]", health.unwrap_or_default()),
+        ("[output.NAME]", outputs::keys().unwrap_or_default()),
+    ]
+}
+
 /// The wall clock.
 pub(crate) fn now() -> WallTime {
     let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Registries, Section,
+    Registries, Section, known,
     problem::Problems,
     readers::build,
     values::{Bytes, Time},
@@ -55,6 +55,11 @@ struct Output {
     dead_letter_bytes: Option<Bytes>,
     #[serde(default = "default_enabled")]
     enabled: bool,
+}
+
+/// The keys that it knows.
+pub(super) fn keys() -> Option<&'static [&'static str]> {
+    known::keys::<Output>()
 }
 
 /// A spool has at least this much room: its journal and its reserve take a part.

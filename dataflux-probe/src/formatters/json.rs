@@ -142,14 +142,7 @@ impl Json {
     fn metric(&self, def: &MetricDef, series: &[&Metric], out: &mut Writer<'_>) {
         let mut object = out.object();
         object.plain("name", def.name);
-        object.plain(
-            "kind",
-            match def.kind {
-                Kind::Counter { .. } => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram => "histogram",
-            },
-        );
+        object.plain("kind", def.kind.name());
         object.plain("unit", def.unit.name());
         if def.kind == Kind::Histogram {
             object.plain("scheme", SCHEME);

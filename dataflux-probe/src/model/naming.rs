@@ -1,6 +1,18 @@
-//! The id and the name of a series' entity.
+//! What kinds of metrics are called, and the id and the name of a series' entity.
 
-use super::{EntityKey, Metric};
+use super::{EntityKey, Kind, Metric};
+
+impl Kind {
+    /// As it stands in an envelope: `counter`, `gauge`, `histogram`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter { .. } => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
 
 impl Metric {
     /// The id and the name of its entity, from its reader or from the join. Neither is known of [`EntityKey::Other`], and
