@@ -5,6 +5,7 @@ mod config_errors;
 mod container;
 mod deploy;
 mod diagnostics;
+mod file_logger;
 mod grid;
 mod health;
 mod kills;

@@ -21,23 +21,19 @@ interval = '100ms'
 formatter = 'json'
 logger = 'file'
 [output.main.file]
-path = 'DIR/envelopes/all'
+path = 'DIR/envelopes/all.jsonl'
 roll_bytes = '20KiB'
 keep = 1000
 ";
 
-/// The file and its rolled predecessors, the oldest first.
+/// The closed files and the open one, the oldest first: that is how their names sort.
 fn files(probe: &Probe) -> Vec<PathBuf> {
     let entries = fs::read_dir(probe.path("envelopes"))
         .into_iter()
         .flatten()
         .flatten();
     let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
-    let age = |path: &PathBuf| {
-        path.extension()
-            .and_then(|number| number.to_str()?.parse::<u32>().ok())
-    };
-    files.sort_by_key(|path| std::cmp::Reverse(age(path)));
+    files.sort();
     files
 }
 
@@ -62,7 +58,7 @@ fn a_kill_never_leaves_a_torn_line_that_looks_whole() {
         thread::sleep(Duration::from_millis(13 * round as u64));
         probe.kill();
         if round == 4 {
-            let current = probe.path("envelopes/all");
+            let current = probe.path("envelopes/all.jsonl");
             let length = fs::metadata(&current).unwrap().len();
             File::options()
                 .write(true)

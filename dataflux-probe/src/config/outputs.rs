@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     health::Settings,
-    loggers::Logger,
+    loggers::{Logger, claims::collide},
     pipeline::{self, SpoolSync, WhenFull, shape::Entities},
     plugin::{Context, Keep, Plugin},
 };
@@ -140,8 +140,9 @@ pub(super) fn outputs(
             continue;
         };
         let claims = output.logger.claims();
-        // One is enough: who shares a file shares its rolled ones, too.
-        if let Some((claim, other)) = claimed.iter().find(|(claim, _)| claims.contains(claim)) {
+        let is_taken = |taken: &str| claims.iter().any(|claim| collide(claim, taken));
+        // One is enough: who shares a file shares its closed ones, too.
+        if let Some((claim, other)) = claimed.iter().find(|(claim, _)| is_taken(claim)) {
             let message = format!("{claim} belongs to {other} already");
             problems.push(section.error(None, message));
         }

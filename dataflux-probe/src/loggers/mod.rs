@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod contract;
+pub(crate) mod claims;
 mod file;
 mod kafka;
 mod stdout;

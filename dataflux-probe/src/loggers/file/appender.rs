@@ -1,116 +1,230 @@
-//! A file of lines that only grows by whole records: appends, rolls, and cuts off what a crash left torn.
+//! One file that only grows by whole records: appends, closes it when it is full or its time is over, and mends what a crash
+//! left.
 
 use std::{
-    borrow::Cow,
-    ffi::OsString,
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
 
-/// How long the last line of a file may be. A torn record is shorter, so a file with a longer one is none of ours.
-const LONGEST_TORN: u64 = 64 << 20;
-/// How much is read at once when looking for the last line's begin.
-const STEP: u64 = 64 << 10;
+use super::{
+    Settings, closed,
+    end::{Note, mend},
+    names::Values,
+};
+use crate::model::WallTime;
 
-/// The file at one path, and its rolled predecessors. Every error may heal, and leaves nothing of its record behind.
+const MILLISECOND: WallTime = 1_000_000;
+
+/// What is appended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Record<'a> {
+    /// What a file begins with.
+    pub(super) header: &'a [u8],
+    pub(super) bytes: &'a [u8],
+    /// Whether it is made of lines.
+    pub(super) is_text: bool,
+}
+
+/// The file that one host's records of one reader go to. Every error may heal, and leaves nothing of its record behind.
 pub(super) struct Appender {
-    path: PathBuf,
-    roll_bytes: u64,
-    keep: u16,
-    sync: bool,
+    settings: Arc<Settings>,
+    host: String,
+    reader: String,
     /// `None` until opened, and after an error, so that the file is looked at anew.
     current: Option<Current>,
+    /// The latest time in the name of a closed file; `None` until it is looked for.
+    newest: Option<WallTime>,
 }
 
 /// An open file, locked against other writers.
 struct Current {
     file: File,
+    values: Values,
+    path: PathBuf,
     device: u64,
     inode: u64,
+    /// When it was last written to.
+    written: WallTime,
+    note: Note,
+    state: State,
+}
+
+/// What is known of an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing: an earlier probe may have left anything.
+    Fresh,
+    /// It begins with the header and ends after a record.
+    Whole,
+    /// It can't be appended to.
+    Foreign,
 }
 
 impl Appender {
-    /// Opens nothing. `roll_bytes` 0 means never to roll; `sync`, that every record goes to the disk before its append
-    /// returns.
-    pub(super) const fn new(path: PathBuf, roll_bytes: u64, keep: u16, sync: bool) -> Self {
+    /// Opens nothing.
+    pub(super) const fn new(settings: Arc<Settings>, host: String, reader: String) -> Self {
         Self {
-            path,
-            roll_bytes,
-            keep,
-            sync,
+            settings,
+            host,
+            reader,
             current: None,
+            newest: None,
         }
     }
 
+    /// Whether it is this one's.
+    pub(super) fn is_of(&self, host: &str, reader: &str) -> bool {
+        self.host == host && self.reader == reader
+    }
+
     /// Opens the file; makes it if it is missing, and its folder if only that is missing.
-    pub(super) fn open(&mut self) -> anyhow::Result<()> {
-        let (current, _) = self.take()?;
+    pub(super) fn open(&mut self, now: WallTime) -> anyhow::Result<()> {
+        let (values, path) = self.place(now);
+        let (current, _) = self.take(values, &path)?;
         self.current = Some(current);
         Ok(())
     }
 
-    /// Appends one record, which ends in a newline; a file that begins with it gets the header first.
-    pub(super) fn append(&mut self, header: &[u8], record: &[u8]) -> anyhow::Result<()> {
-        let (mut current, mut length) = self.take()?;
-        if self.roll_bytes > 0 && length > 0 && length + record.len() as u64 > self.roll_bytes {
-            self.roll()?;
-            (current, length) = self.take()?;
+    /// Closes the file: the next record opens what has its name then.
+    pub(super) fn close(&mut self) {
+        self.current = None;
+    }
+
+    /// Appends one record; a file that begins with it gets the header first. Gives whether another file was closed for good.
+    pub(super) fn append(&mut self, now: WallTime, record: Record<'_>) -> anyhow::Result<bool> {
+        let (values, path) = self.place(now);
+        let mut closed = self.leave(&path)?;
+        let (mut current, mut length) = self.take(values.clone(), &path)?;
+        length = self.examine(&mut current, length, record)?;
+        if length > 0 && self.is_over(&current, length, record, now) {
+            self.roll(current)?;
+            closed = true;
+            (current, length) = self.take(values, &path)?;
+            length = self.examine(&mut current, length, record)?;
         }
-        let bytes = if length == 0 && !header.is_empty() {
-            Cow::Owned([header, record].concat())
-        } else {
-            Cow::Borrowed(record)
-        };
-        if let Err(error) = current.append(&bytes, self.sync) {
+        let begins = length == 0 && !record.header.is_empty();
+        let whole = begins.then(|| [record.header, record.bytes].concat());
+        let bytes = whole.as_deref().unwrap_or(record.bytes);
+        let settings = &self.settings;
+        if current.note.is_needed(record.bytes, record.is_text) {
+            let many = bytes.len() as u64;
+            current
+                .note
+                .announce(current.inode, length, many, settings.modes)?;
+        }
+        if let Err(error) = current.append(bytes, settings.sync) {
             // If this fails too, the next open finds the torn record.
             current
                 .file
                 .set_len(length)
-                .with_context(|| format!("{}: {error}; cutting off the rest", self.shown()))?;
-            return Err(error).with_context(|| format!("writing to {}", self.shown()));
+                .with_context(|| format!("{}: {error}; cutting off the rest", path.display()))?;
+            return Err(error).with_context(|| format!("writing to {}", path.display()));
         }
+        current.written = now;
         self.current = Some(current);
-        Ok(())
+        Ok(closed)
+    }
+
+    fn place(&self, now: WallTime) -> (Values, PathBuf) {
+        let values = Values::new(&self.host, &self.reader, now);
+        let path = self.settings.template.path(&values);
+        (values, path)
+    }
+
+    /// Closes the file of another day.
+    fn leave(&mut self, path: &Path) -> anyhow::Result<bool> {
+        match self.current.take_if(|current| current.path != path) {
+            None => Ok(false),
+            Some(mut left) => left.note.remove().map(|()| true),
+        }
     }
 
     /// The open file and its length; anew if it was not open, or is no longer what its path names (logrotate).
-    fn take(&mut self) -> anyhow::Result<(Current, u64)> {
+    fn take(&mut self, values: Values, path: &Path) -> anyhow::Result<(Current, u64)> {
         if let Some(current) = self.current.take()
-            && let Ok(named) = fs::metadata(&self.path)
+            && let Ok(named) = fs::metadata(path)
             && (named.dev(), named.ino()) == (current.device, current.inode)
         {
             return Ok((current, named.len()));
         }
-        let (current, length) =
-            open(&self.path).with_context(|| format!("opening {}", self.shown()))?;
-        if self.sync && length == 0 {
-            sync_folder(&self.path).with_context(|| format!("syncing {}", self.shown()))?;
+        let opening = || format!("opening {}", path.display());
+        let (current, length) = open(&self.settings, values, path).with_context(opening)?;
+        if self.settings.sync && length == 0 {
+            closed::sync_folder(path).with_context(|| format!("syncing {}", path.display()))?;
         }
         Ok((current, length))
     }
 
-    /// Moves the file out of the way, up to the first number that is free, else over the oldest one.
-    fn roll(&self) -> anyhow::Result<()> {
-        let moved = || format!("rolling {}", self.shown());
-        if self.keep == 0 {
-            return fs::remove_file(&self.path).with_context(moved);
+    /// Mends a file that was just opened. Gives its length then.
+    fn examine(
+        &self,
+        current: &mut Current,
+        length: u64,
+        record: Record<'_>,
+    ) -> anyhow::Result<u64> {
+        if current.state != State::Fresh {
+            return Ok(length);
         }
-        let free = (1..self.keep)
-            .find(|&number| fs::symlink_metadata(rolled(&self.path, number)).is_err())
-            .unwrap_or(self.keep);
-        for number in (1..free).rev() {
-            fs::rename(rolled(&self.path, number), rolled(&self.path, number + 1))
-                .with_context(moved)?;
-        }
-        fs::rename(&self.path, rolled(&self.path, 1)).with_context(moved)
+        let opening = || format!("opening {}", current.path.display());
+        let mended = mend(
+            &current.file,
+            &current.path,
+            &mut current.note,
+            record.is_text,
+        )
+        .with_context(opening)?;
+        let whole = mended.unwrap_or(length);
+        let mut begin = vec![0; record.header.len()];
+        let same = whole == 0
+            || current.file.read_exact_at(&mut begin, 0).is_ok() && begin == record.header;
+        current.state = match mended {
+            Some(_) if same => State::Whole,
+            _ => State::Foreign,
+        };
+        Ok(whole)
     }
 
-    fn shown(&self) -> impl std::fmt::Display + '_ {
-        self.path.display()
+    /// Whether a file that is not empty must be closed before this record.
+    fn is_over(&self, current: &Current, length: u64, record: Record<'_>, now: WallTime) -> bool {
+        let Settings {
+            roll_bytes,
+            roll_every,
+            ..
+        } = *self.settings;
+        let is_full = roll_bytes > 0 && length + record.bytes.len() as u64 > roll_bytes;
+        let period = |time: WallTime| roll_every.map(|every| time.div_euclid(every));
+        is_full || period(now) > period(current.written) || current.state == State::Foreign
+    }
+
+    /// Gives the file the name of a closed one, or removes it if none is kept.
+    fn roll(&mut self, mut current: Current) -> anyhow::Result<()> {
+        let rolling = || format!("closing {}", current.path.display());
+        let settings = &self.settings;
+        if settings.limits.keep == Some(0) && current.state == State::Whole {
+            fs::remove_file(&current.path).with_context(rolling)?;
+        } else {
+            let newest = match self.newest {
+                Some(newest) => newest,
+                None => closed::newest(settings, &current.values).with_context(rolling)?,
+            };
+            let mut time = current.written.max(newest.saturating_add(MILLISECOND));
+            let mut named = settings.template.closed(&current.values, time);
+            while fs::symlink_metadata(&named).is_ok() {
+                time += MILLISECOND;
+                named = settings.template.closed(&current.values, time);
+            }
+            fs::rename(&current.path, &named).with_context(rolling)?;
+            self.newest = Some(time);
+        }
+        if settings.sync {
+            closed::sync_folder(&current.path).with_context(rolling)?;
+        }
+        current.note.remove()
     }
 }
 
@@ -137,18 +251,13 @@ impl Drop for Current {
     }
 }
 
-/// The name of a rolled file: `path.1` is the newest.
-pub(super) fn rolled(path: &Path, number: u16) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(format!(".{number}"));
-    name.into()
-}
-
-fn open(path: &Path) -> anyhow::Result<(Current, u64)> {
-    let file = match open_or_make(path) {
+fn open(settings: &Settings, values: Values, path: &Path) -> anyhow::Result<(Current, u64)> {
+    let file = match settings.modes.append_to(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            make_folder(path)?;
-            open_or_make(path)?
+            settings
+                .modes
+                .make_folders(settings.template.base(), path)?;
+            settings.modes.append_to(path)?
         }
         result => result?,
     };
@@ -159,65 +268,15 @@ fn open(path: &Path) -> anyhow::Result<(Current, u64)> {
     if !metadata.is_file() {
         bail!("it is not a regular file");
     }
-    let whole = whole_length(&file, metadata.len()).context("looking for a torn record")?;
-    if whole < metadata.len() {
-        file.set_len(whole).context("cutting off a torn record")?;
-        tracing::warn!(
-            path = %path.display(),
-            bytes = metadata.len() - whole,
-            "cut off a record that an earlier crash had left torn"
-        );
-    }
     let current = Current {
         file,
+        values,
+        path: path.to_owned(),
         device: metadata.dev(),
         inode: metadata.ino(),
+        written: closed::modified(&metadata),
+        note: Note::of(path),
+        state: State::Fresh,
     };
-    Ok((current, whole))
-}
-
-fn open_or_make(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        // A pipe by that name is refused, not waited for.
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-}
-
-/// Makes the file's folder, but not the folder that one is in: a missing mount point or a typing error stays visible.
-fn make_folder(path: &Path) -> anyhow::Result<()> {
-    let folder = path.parent().context("it has no folder")?;
-    match DirBuilder::new().mode(0o750).create(folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-            Err(error).with_context(|| format!("making the folder {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent()
-        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-/// How many bytes of the file are whole lines.
-fn whole_length(file: &File, length: u64) -> anyhow::Result<u64> {
-    let mut end = length;
-    let mut buffer = Vec::new();
-    while end > 0 {
-        if length - end >= LONGEST_TORN {
-            bail!("its last line is longer than any record: is this the right file?");
-        }
-        let start = end.saturating_sub(if end == length { 1 } else { STEP });
-        buffer.resize(usize::try_from(end - start)?, 0);
-        file.read_exact_at(&mut buffer, start)?;
-        if let Some(newline) = buffer.iter().rposition(|&byte| byte == b'\n') {
-            return Ok(start + newline as u64 + 1);
-        }
-        end = start;
-    }
-    Ok(0)
+    Ok((current, metadata.len()))
 }
