@@ -134,6 +134,9 @@ impl Buckets {
 pub struct Snapshot {
     /// All series, in the reader's order.
     pub series: Vec<Series>,
+    /// What some of these series were at the last read, where the last snapshot did not have them, or had what another thing
+    /// counted under the same labels. They are compared with these instead. For readers that tell a few of many.
+    pub earlier: Vec<Series>,
     /// Events since attaching that the kernel side could not record.
     pub lost: u64,
     /// Entities that are gone and whose kernel values were cleared after this read: one that comes again counts from 0.

@@ -48,6 +48,14 @@ impl Tree {
         Self::new(roots.into(), "cgroup.controllers")
     }
 
+    /// The hierarchy of a controller of v1, whose root has the file `sign`. Reads nothing yet.
+    pub(crate) fn of_controller(sys: &Path, controller: &str, sign: &'static str) -> Self {
+        // Hierarchies with several controllers mostly have a link for each of them, but not everywhere.
+        let names = [controller, "cpu,cpuacct", "cpuacct,cpu"];
+        let roots = names.map(|name| sys.join("fs/cgroup").join(name));
+        Self::new(roots.into(), sign)
+    }
+
     fn new(roots: Vec<PathBuf>, sign: &'static str) -> Self {
         Self {
             roots,
@@ -87,10 +95,16 @@ impl Tree {
         self.complete
     }
 
-    /// Calls with every cgroup, each before those in it, the root first.
-    pub(crate) fn each(&self, call: &mut dyn FnMut(&Cgroup)) {
-        if let Some((_, top)) = &self.top {
-            top.each(call);
+    /// Whether there was such a hierarchy at the last refresh, and it is all there is: without those of v1.
+    pub(crate) fn is_alone(&self) -> bool {
+        let top = self.top.as_ref();
+        top.is_some_and(|(folder, _)| self.roots.first() == Some(folder))
+    }
+
+    /// Calls with every cgroup and its folder, each before those in it, the root first.
+    pub(crate) fn each(&self, call: &mut dyn FnMut(&Cgroup, &Path)) {
+        if let Some((folder, top)) = &self.top {
+            top.each(&mut folder.clone(), call);
         }
     }
 }
@@ -117,15 +131,21 @@ impl Cgroup {
         self.id
     }
 
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// Below the root: `/` for the root, `/system.slice/cron.service`. Bytes that are not UTF-8 are replaced.
     pub(crate) fn path(&self) -> &Arc<str> {
         &self.path
     }
 
-    fn each(&self, call: &mut dyn FnMut(&Self)) {
-        call(self);
+    fn each(&self, folder: &mut PathBuf, call: &mut dyn FnMut(&Self, &Path)) {
+        call(self, folder);
         for child in &self.children {
-            child.each(call);
+            folder.push(&child.name);
+            child.each(folder, call);
+            folder.pop();
         }
     }
 
@@ -198,7 +218,8 @@ mod tests {
 
     fn paths(tree: &Tree) -> BTreeMap<String, u64> {
         let mut paths = BTreeMap::new();
-        tree.each(&mut |cgroup| {
+        tree.each(&mut |cgroup, folder| {
+            assert_eq!(fs::metadata(folder).unwrap().ino(), cgroup.id);
             assert_eq!(
                 cgroup.depth,
                 cgroup.path.matches('/').count() - usize::from(&*cgroup.path == "/")

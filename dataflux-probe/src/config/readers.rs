@@ -179,11 +179,26 @@ struct Common {
     chooses: bool,
 }
 
+/// The reader that does not even read what it is not to report. Its keys are its own, and nothing is added up: cgroups contain
+/// each other.
+const CHOOSES_ITSELF: &str = "metrics.cgroup";
+
 /// The keys of [`Rules`].
 const SELECTION: [&str; 3] = ["include", "exclude", "max_entities"];
 
 fn common(section: &mut Section<'_>, problems: &mut Problems) -> Common {
     let labels = own_labels(section, problems);
+    if section.path() == CHOOSES_ITSELF {
+        let rules = Rules {
+            max_entities: usize::MAX,
+            ..Rules::default()
+        };
+        return Common {
+            labels,
+            rules,
+            chooses: false,
+        };
+    }
     let chooses = SELECTION.iter().any(|key| section.has(key));
     let [include, exclude] = ["include", "exclude"].map(|key| wildcards(key, section, problems));
     let max_entities = problems.note(section.take("max_entities")).flatten();

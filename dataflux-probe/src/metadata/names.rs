@@ -182,7 +182,7 @@ impl Table {
                         "not all cgroups have names: there are too many, or some are too deep"
                     );
                 }
-                tree.each(&mut |cgroup| {
+                tree.each(&mut |cgroup, _| {
                     let entity = (cgroup.id(), Arc::clone(cgroup.path()));
                     keep(entity.clone(), &|| Some(entity.clone()));
                 });

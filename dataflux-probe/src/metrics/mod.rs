@@ -1,12 +1,14 @@
 //! Metric readers: what is measured.
 
 mod block_io;
+mod cgroup;
 mod cpu;
 mod disk;
 mod interface;
 mod memory;
 mod network;
 mod probe;
+mod process;
 mod scheduler;
 
 use crate::{
@@ -51,11 +53,13 @@ pub enum AttachError {
 /// Every metric reader, alphabetical. Add yours here.
 pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[
     &block_io::PLUGIN,
+    &cgroup::PLUGIN,
     &cpu::PLUGIN,
     &disk::PLUGIN,
     &interface::PLUGIN,
     &memory::PLUGIN,
     &network::PLUGIN,
     &probe::PLUGIN,
+    &process::PLUGIN,
     &scheduler::PLUGIN,
 ];

@@ -83,6 +83,7 @@ impl Delta {
     fn advance(&mut self, at: Moment, snapshot: Snapshot) -> Source {
         let Snapshot {
             mut series,
+            earlier,
             lost,
             ended,
             unsupported,
@@ -98,11 +99,17 @@ impl Delta {
         }
         let before = self.before.take().unwrap_or_default();
         let mut finder = Finder::new(&before);
+        let mut corrections = (!earlier.is_empty()).then(|| Finder::new(&earlier));
         let mut metrics = Vec::new();
         for new in &mut series {
-            let old = finder
-                .find(new.identity())
-                .map(|place| &before[place].value);
+            let corrected = corrections
+                .as_mut()
+                .and_then(|finder| finder.find(new.identity()))
+                .map(|place| &earlier[place].value);
+            let old = corrected.or_else(|| {
+                let place = finder.find(new.identity())?;
+                Some(&before[place].value)
+            });
             let value = if late_baseline {
                 first_value(&new.value)
             } else {

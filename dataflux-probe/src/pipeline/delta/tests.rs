@@ -146,6 +146,36 @@ fn what_was_cleared_counts_from_zero_even_if_it_is_higher_by_then() {
 }
 
 #[test]
+fn what_the_last_snapshot_left_out_is_compared_with_what_the_reader_knows_of_it() {
+    let mut delta = Delta::new("fake", true);
+    delta.start(at(0));
+    let mut next = |now: &[(&'static str, u64)], earlier: &[(&'static str, u64)]| {
+        let past = |&(label, total): &_| -> (&'static MetricDef, _, _) {
+            (&PAST, label, Total::Counter(total))
+        };
+        let of = |totals: Vec<_>| snapshot(&totals);
+        let mut read = of(now.iter().map(past).collect());
+        read.earlier = of(earlier.iter().map(past).collect()).series;
+        if delta.before.is_none() {
+            delta.baseline(at(0), Ok(read));
+            return Vec::new();
+        }
+        let metrics = delta.source(at(1), Ok(read)).metrics;
+        metrics.into_iter().map(|metric| metric.value).collect()
+    };
+    assert_eq!(next(&[("a", 10)], &[]), []);
+    assert_eq!(
+        next(&[("a", 12), ("b", 50), ("c", 9)], &[("b", 44)]),
+        [counted(2, 12), counted(6, 50), counted(None, 9)]
+    );
+    // Another one with the labels of the first, which has counted more than that by now.
+    assert_eq!(
+        next(&[("a", 99), ("b", 51)], &[("a", 0)]),
+        [counted(99, 99), counted(1, 51)]
+    );
+}
+
+#[test]
 fn a_histogram_is_the_growth_of_its_buckets() {
     let mut delta = begun(&[sizes(50, &[(1, 5), (7, 2)])]);
     assert_eq!(

@@ -1,0 +1,186 @@
+//! Every process, in one pass over `/proc`.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    mem::MaybeUninit,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use rustix::{
+    fs::{Mode, OFlags, RawDir, openat},
+    io::{Errno, read, retry_on_intr},
+};
+
+use super::stat::{Stat, State, decimal};
+
+/// Longer than any line of `/proc/PID/stat`, whose 52 fields have 20 digits at most and whose command has 64 bytes.
+const LONGEST_LINE: usize = 2048;
+
+/// A process as it was when the pass came to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) command: Arc<str>,
+    pub(super) state: State,
+    pub(super) is_kernel_thread: bool,
+    pub(super) threads: u64,
+    /// In ticks since boot. With the pid, what makes it the same process.
+    pub(super) started: u64,
+    /// In pages.
+    pub(super) resident: u64,
+    pub(super) counted: Counted,
+}
+
+/// What only grows while a process lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    /// In ticks.
+    pub(super) user: u64,
+    /// In ticks.
+    pub(super) system: u64,
+    pub(super) major_faults: u64,
+}
+
+/// The processes that a pass found, by pid.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    pub(super) processes: Vec<Process>,
+    /// Processes that may not be looked at.
+    pub(super) hidden: usize,
+}
+
+impl Pass {
+    /// Whether process 1 is among them: it is in every PID namespace, and never ends.
+    pub(super) fn has_first(&self) -> bool {
+        self.processes.first().is_some_and(|first| first.pid == 1)
+    }
+
+    /// The process with this pid, if it is the one that started then.
+    pub(super) fn find(&self, pid: u32, started: u64) -> Option<&Process> {
+        let place = self.processes.binary_search_by_key(&pid, |it| it.pid);
+        let found = &self.processes[place.ok()?];
+        (found.started == started).then_some(found)
+    }
+}
+
+/// Makes passes.
+#[derive(Debug)]
+pub(super) struct Table {
+    proc: PathBuf,
+    entries: Box<[MaybeUninit<u8>]>,
+    line: Box<[u8; LONGEST_LINE]>,
+}
+
+impl Table {
+    pub(super) fn new(proc: PathBuf) -> Self {
+        Self {
+            proc,
+            entries: vec![MaybeUninit::uninit(); 32 * 1024].into(),
+            line: Box::new([0; LONGEST_LINE]),
+        }
+    }
+
+    /// All processes there are. One that ends before the pass comes to it is none. `before` spares allocating names again.
+    ///
+    /// # Errors
+    /// `/proc` cannot be listed, or a line of it has no sense. All name the file.
+    pub(super) fn pass(&mut self, before: &Pass) -> anyhow::Result<Pass> {
+        let Self {
+            proc,
+            entries,
+            line,
+        } = self;
+        let cannot_list = || format!("cannot list {}", proc.display());
+        let folder: OwnedFd = File::open(&*proc).with_context(cannot_list)?.into();
+        let mut pass = Pass {
+            processes: Vec::with_capacity(before.processes.len() + 16),
+            hidden: 0,
+        };
+        let mut listed = RawDir::new(folder.as_fd(), entries);
+        while let Some(entry) = listed.next() {
+            let entry = entry.with_context(cannot_list)?;
+            let pid = decimal(entry.file_name().to_bytes()).and_then(|pid| u32::try_from(pid).ok());
+            let Some(pid) = pid else { continue };
+            let path = || proc.join(pid.to_string()).join("stat");
+            match read_stat(&folder, pid, line) {
+                Ok(line) => {
+                    let stat = Stat::parse(line)
+                        .with_context(|| format!("cannot make sense of {}", path().display()))?;
+                    pass.processes.push(Process::new(pid, &stat, before));
+                }
+                Err(error) if is_gone(error) => {}
+                Err(Errno::ACCESS | Errno::PERM) => pass.hidden += 1,
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot read {}", path().display()));
+                }
+            }
+        }
+        // The kernel lists them in this order anyway.
+        pass.processes.sort_by_key(|process| process.pid);
+        Ok(pass)
+    }
+
+    pub(super) fn proc(&self) -> &Path {
+        &self.proc
+    }
+}
+
+impl Process {
+    fn new(pid: u32, stat: &Stat<'_>, before: &Pass) -> Self {
+        let known = before.find(pid, stat.started);
+        let known = known.filter(|known| known.command.as_bytes() == stat.command);
+        Self {
+            pid,
+            command: known.map_or_else(
+                || String::from_utf8_lossy(stat.command).into(),
+                |known| Arc::clone(&known.command),
+            ),
+            state: stat.state,
+            is_kernel_thread: stat.is_kernel_thread,
+            threads: stat.threads,
+            started: stat.started,
+            resident: stat.resident,
+            counted: Counted {
+                user: stat.user,
+                system: stat.system,
+                major_faults: stat.major_faults,
+            },
+        }
+    }
+}
+
+impl Counted {
+    /// Processor time.
+    pub(super) fn ticks(self) -> u64 {
+        self.user.saturating_add(self.system)
+    }
+}
+
+/// The line of a process. Its folder says that it is gone in more ways than one.
+fn read_stat<'a>(
+    proc: &OwnedFd,
+    pid: u32,
+    line: &'a mut [u8; LONGEST_LINE],
+) -> Result<&'a [u8], Errno> {
+    let mut name = [0; 20];
+    let mut rest = &mut name[..];
+    // A pid has ten digits at most.
+    let written = write!(rest, "{pid}/stat").map(|()| rest.len());
+    let length = name.len() - written.map_err(|_| Errno::INVAL)?;
+    let file = openat(
+        proc,
+        &name[..length],
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let length = retry_on_intr(|| read(&file, &mut line[..]))?;
+    Ok(&line[..length])
+}
+
+fn is_gone(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::SRCH | Errno::NOTDIR)
+}
