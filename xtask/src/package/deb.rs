@@ -31,7 +31,7 @@ pub(super) fn build() -> anyhow::Result<PathBuf> {
     Ok(package)
 }
 
-/// Packs the release program that is there, under this revision.
+/// Packs the release program that is there, under this revision, without the lines that its profile keeps for backtraces.
 pub(super) fn pack(folder: &Path, revision: u32) -> anyhow::Result<PathBuf> {
     let tool = match CARGO_DEB.find() {
         Some(tool) => tool,
@@ -41,7 +41,7 @@ pub(super) fn pack(folder: &Path, revision: u32) -> anyhow::Result<PathBuf> {
     command::run(
         Command::new(tool)
             .current_dir(workspace::root().join("dataflux-probe"))
-            .args(["--no-build", "--quiet", "--deb-revision"])
+            .args(["--no-build", "--quiet", "--strip", "--deb-revision"])
             .arg(revision.to_string())
             .arg("--output")
             .arg(&package),
