@@ -36,14 +36,25 @@ impl HostFile {
         &mut self,
         parse: impl FnOnce(&str) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
+        self.read_bytes(|text| parse(&String::from_utf8_lossy(text)))
+    }
+
+    /// As [`HostFile::read`], with the bytes as they are.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn read_bytes<T>(
+        &mut self,
+        parse: impl FnOnce(&[u8]) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let read = self.fill();
         if read.is_err() {
             self.file = None;
         }
         let length = read.with_context(|| format!("cannot read {}", self.path.display()))?;
-        let text = String::from_utf8_lossy(&self.text[..length]);
-        let parsed = if text.ends_with('\n') {
-            parse(&text)
+        let text = &self.text[..length];
+        let parsed = if text.ends_with(b"\n") {
+            parse(text)
         } else {
             Err(anyhow!("it does not end with a whole line"))
         };

@@ -11,6 +11,8 @@ pub mod kernel;
 pub mod privileges;
 mod host_file;
 mod cgroups;
+mod mounts;
+mod question;
 pub mod histogram;
 pub mod plugin;
 pub mod config;

@@ -1,10 +1,12 @@
-//! `disk`: requests, bytes and time of each block device, from `/proc/diskstats`.
+//! `disk`: requests, bytes and time of each block device, from `/proc/diskstats`, and the room of file systems.
 //!
 //! Machines come with rows of loop and RAM devices that nobody uses. Their counters are read all the same, so that the window
 //! of their first request has it, and cost nothing because they do not change; a gauge would travel in every envelope, so a
 //! device has one from its first request on.
 
-use std::{collections::HashMap, path::PathBuf};
+mod file_systems;
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use procfs::{DiskStat, DiskStats, FromBufRead};
@@ -12,22 +14,38 @@ use serde::Deserialize;
 
 use super::MetricReader;
 use crate::{
+    config::values::Time,
     host_file::{HostFile, parsed},
     model::{
         Born, Entity, EntityKey, EntityKind, Fall, Kind, MetricDef, NO_LABELS, Snapshot, Unit,
     },
     plugin::{Context, Needs, Plugin},
 };
+use file_systems::{
+    FileSystems,
+    select::{OF_CONTAINERS, WITHOUT_ROOM},
+};
 
 pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     name: "disk",
-    summary: "requests, bytes and time of each block device, as the block layer accounts them",
+    summary: "requests, bytes and time of each block device, as the block layer accounts them; space and inodes of each file system",
     needs: Needs {
-        kernel: "/proc/diskstats of kernel 5.5, /sys/dev/block",
+        kernel: "/proc/diskstats of kernel 5.5, /sys/dev/block, /proc/1/mountinfo, statx(2) of kernel 5.8",
         ..Needs::NOTHING
     },
     example: "\
 # partitions = false    # series for partitions too, whose requests are also their disk's; default false
+# file_systems = true    # also the room of file systems; default true
+# Types of file systems that are left out, in the place of the default: what has no room of its own or none that anything can
+# fill (proc, tmpfs, overlay, squashfs, iso9660 and the like).
+# exclude_types = [\"tmpfs\", \"overlay\", \"squashfs\"]
+# Mount points that are left out, * is any text, in the place of the default: those that come and go with containers.
+# exclude_mounts = [\"/var/lib/docker/*\", \"/var/lib/kubelet/pods/*\"]
+# max_file_systems = 100    # more are left out, which the source's status says; default 100
+# Also file systems that may be elsewhere: NFS, SMB, FUSE, and all other types without a device that are not known to be local.
+# Each is asked on a thread of its own, and one that does not answer in time is left out until it does. Default false.
+# remote = false
+# remote_timeout = \"200ms\"    # how long they are waited for, all together; at most 10s; default 200ms
 ",
     metrics: &[
         &REQUESTS,
@@ -37,8 +55,17 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &IN_FLIGHT,
         &BUSY,
         &WEIGHTED,
+        &file_systems::SPACE,
+        &file_systems::INODES,
+        &file_systems::READ_ONLY,
     ],
-    build: |section, context| Ok(Box::new(Disks::new(&section.parse()?, context))),
+    build: |section, context| {
+        let config: Config = section.parse()?;
+        if config.remote_timeout.0 > LONGEST_TIMEOUT {
+            return Err(section.error(Some("remote_timeout"), "is longer than 10s"));
+        }
+        Ok(Box::new(Disks::new(&config, context)))
+    },
 };
 
 static REQUESTS: MetricDef = counter(
@@ -105,13 +132,36 @@ const fn counter(
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 struct Config {
-    #[serde(default)]
     partitions: bool,
+    file_systems: bool,
+    exclude_types: Vec<String>,
+    exclude_mounts: Vec<String>,
+    max_file_systems: usize,
+    remote: bool,
+    remote_timeout: Time,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            partitions: false,
+            file_systems: true,
+            exclude_types: WITHOUT_ROOM.map(str::to_owned).to_vec(),
+            exclude_mounts: OF_CONTAINERS.map(str::to_owned).to_vec(),
+            max_file_systems: 100,
+            remote: false,
+            remote_timeout: Time(Duration::from_millis(200)),
+        }
+    }
+}
+
+/// A read that waits for longer is no use to anybody.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
+
 struct Disks {
+    file_systems: Option<FileSystems>,
     diskstats: HostFile,
     /// `/sys/dev/block`: a folder for each device number.
     devices: PathBuf,
@@ -123,6 +173,9 @@ struct Disks {
 impl Disks {
     fn new(config: &Config, context: &Context) -> Self {
         Self {
+            file_systems: config
+                .file_systems
+                .then(|| FileSystems::new(config, context)),
             diskstats: HostFile::new(context.roots.proc.join("diskstats")),
             devices: context.roots.sys.join("dev/block"),
             partitions: config.partitions,
@@ -168,6 +221,9 @@ impl MetricReader for Disks {
             known.insert(disk.id, (disk.name, wanted));
         }
         self.known = known;
+        if let Some(file_systems) = &mut self.file_systems {
+            file_systems.read(out);
+        }
         Ok(())
     }
 }
@@ -271,125 +327,4 @@ impl Disk {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeSet, fs};
-
-    use super::*;
-    use crate::{
-        host_file::testing::survives_damage,
-        model::Total,
-        plugin::testing::{context, fixtures},
-    };
-
-    fn read(config: &str, context: &Context) -> Snapshot {
-        let mut snapshot = Snapshot::default();
-        PLUGIN
-            .build_from(config, context)
-            .unwrap()
-            .read(&mut snapshot)
-            .unwrap();
-        snapshot
-    }
-
-    /// Of one device, in the order of its series.
-    fn values(snapshot: &Snapshot, id: u64) -> Vec<u64> {
-        let key = EntityKey::Id(id);
-        let own = snapshot
-            .series
-            .iter()
-            .filter(|series| series.entity.as_ref().unwrap().key == key);
-        let values = own.map(|series| match series.value {
-            Total::Counter(value) => value,
-            Total::Gauge(value) => value as u64,
-            Total::Histogram(_) => panic!("{} is no histogram", series.def.name),
-        });
-        values.collect()
-    }
-
-    fn devices(snapshot: &Snapshot) -> Vec<String> {
-        let keys = snapshot
-            .series
-            .iter()
-            .map(|series| match series.entity.as_ref().unwrap().key {
-                EntityKey::Id(id) => id,
-                _ => panic!("by id"),
-            });
-        let ids: BTreeSet<u64> = keys.collect();
-        ids.into_iter()
-            .map(|id| EntityKind::Device.format_id(id))
-            .collect()
-    }
-
-    #[test]
-    fn sectors_become_bytes_and_milliseconds_nanoseconds() {
-        let snapshot = read("", &context(fixtures()));
-        let ms = 1_000_000;
-        let vda = [
-            [60_686, 21_868, 9447, 1267].as_slice(),
-            &[11_992, 55_950, 12],
-            &[7_976_362 * 512, 19_205_696 * 512, 1_931_904 * 512],
-            &[20_613 * ms, 62_413 * ms, 788 * ms, 45 * ms],
-            &[2, 14_868 * ms, 83_861 * ms],
-        ];
-        assert_eq!(values(&snapshot, 254 << 20), vda.concat());
-    }
-
-    #[test]
-    fn partitions_are_left_out_unless_wanted() {
-        let whole = devices(&read("", &context(fixtures())));
-        let all = devices(&read("partitions = true", &context(fixtures())));
-        let partitions: Vec<_> = all.iter().filter(|disk| !whole.contains(disk)).collect();
-        assert_eq!(partitions, ["254:1"]);
-    }
-
-    #[test]
-    fn a_device_that_never_did_anything_has_counters_at_0_and_no_gauge() {
-        let snapshot = read("", &context(fixtures()));
-        let idle = values(&snapshot, 7 << 20);
-        assert_eq!(idle, [0; 16]);
-    }
-
-    #[test]
-    fn without_sysfs_it_does_not_guess() {
-        let mut context = context(fixtures());
-        context.roots.sys = "/nowhere".into();
-        let mut reader = PLUGIN.build_from("", &context).unwrap();
-        let error = reader
-            .read(&mut Snapshot::default())
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("/nowhere/dev/block"), "{error}");
-        assert_eq!(devices(&read("partitions = true", &context)).len(), 6);
-    }
-
-    #[test]
-    fn this_machine_lies_between_two_looks_at_it() {
-        let look = || -> Vec<Vec<u64>> {
-            let text = fs::read_to_string("/proc/diskstats").unwrap();
-            let numbers = |line: &str| {
-                line.split_ascii_whitespace()
-                    .filter_map(|word| word.parse().ok())
-                    .collect()
-            };
-            text.lines().map(numbers).collect()
-        };
-        let mut context = context(fixtures());
-        context.roots.proc = "/proc".into();
-        let before = look();
-        let snapshot = read("partitions = true", &context);
-        for (before, after) in before.iter().zip(look()) {
-            let id = before[0] << 20 | before[1];
-            let values = values(&snapshot, id);
-            for (column, at, scale) in [(2, 0, 1), (6, 1, 1), (17, 3, 1), (4, 7, 512), (8, 8, 512)]
-            {
-                let range = before[column] * scale..=after[column] * scale;
-                assert!(range.contains(&values[at]), "{before:?} {values:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn damage_is_an_error_that_names_the_file() {
-        survives_damage(&PLUGIN, &["diskstats"]);
-    }
-}
+mod tests;
