@@ -44,7 +44,7 @@ pub(super) static READ_ONLY: MetricDef = MetricDef {
     name: "disk.read_only",
     kind: Kind::Gauge,
     unit: Unit::Count,
-    help: "1 if a file system cannot be written to through any of its mounts, also when the kernel made it so after an error; else 0.",
+    help: "Whether a file system cannot be written to through any of its mounts, also when the kernel made it so after an error: 1 or 0.",
     labels: &["mount_point", "type"],
 };
 
