@@ -7,6 +7,7 @@ mod disk;
 mod interface;
 mod memory;
 mod network;
+mod network_stack;
 mod probe;
 mod process;
 mod scheduler;
@@ -59,6 +60,7 @@ pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[
     &interface::PLUGIN,
     &memory::PLUGIN,
     &network::PLUGIN,
+    &network_stack::PLUGIN,
     &probe::PLUGIN,
     &process::PLUGIN,
     &scheduler::PLUGIN,
