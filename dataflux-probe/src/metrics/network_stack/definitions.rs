@@ -45,7 +45,7 @@ pub(super) static IP_PACKETS: MetricDef = counter(
 pub(super) static IP_BYTES: MetricDef = MetricDef {
     unit: Unit::Bytes,
     ..counter(
-        "network_stack.ip_bytes",
+        "network_stack.ip_octets",
         "Bytes of IP packets received and sent, IP headers included and link headers not.",
         &["family", "direction"],
     )
