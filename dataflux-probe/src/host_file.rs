@@ -1,8 +1,9 @@
 //! The files of `/proc` and `/sys` as readers take them: whole, and with the path in every error.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -62,7 +63,7 @@ impl HostFile {
     }
 
     /// How much of `text` holds the file.
-    fn fill(&mut self) -> std::io::Result<usize> {
+    fn fill(&mut self) -> io::Result<usize> {
         let file = match &mut self.file {
             Some(file) => file,
             closed => closed.insert(File::open(&self.path)?),
@@ -80,6 +81,163 @@ impl HostFile {
             }
         }
     }
+}
+
+/// A file of sysfs or `/proc/sys` with one short value, read again and again. It stays open between reads.
+#[derive(Debug)]
+pub(crate) struct ValueFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+/// The longest value that a [`ValueFile`] takes, and one byte to see that it is longer.
+const VALUE: usize = 256;
+
+impl ValueFile {
+    /// Opens nothing yet.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+
+    /// Where it is, for errors.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file and gives it to `parse`.
+    ///
+    /// # Errors
+    /// What opening or reading came to, or `InvalidData` where the file is too long, no text, or `parse` makes nothing of it.
+    pub(crate) fn read<T>(&mut self, parse: impl FnOnce(&str) -> Option<T>) -> io::Result<T> {
+        let mut text = [0; VALUE];
+        let read = self.fill(&mut text);
+        if read.is_err() {
+            self.file = None;
+        }
+        let text = &text[..read?];
+        let short = (text.len() < VALUE).then_some(text);
+        short
+            .and_then(|text| std::str::from_utf8(text).ok())
+            .and_then(parse)
+            .ok_or_else(|| {
+                let text = text[..text.len().min(60)].escape_ascii();
+                io::Error::new(ErrorKind::InvalidData, format!("it holds `{text}`"))
+            })
+    }
+
+    /// The first numbers of the file, between blanks.
+    ///
+    /// # Errors
+    /// As of [`ValueFile::read`].
+    pub(crate) fn numbers<const N: usize>(&mut self) -> io::Result<[i64; N]> {
+        self.read(|text| {
+            let mut words = text.split_ascii_whitespace();
+            let mut numbers = [0; N];
+            for number in &mut numbers {
+                *number = words.next()?.parse().ok()?;
+            }
+            Some(numbers)
+        })
+    }
+
+    /// What reading this file came to, with its path in the error; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// It is there and could not be read.
+    pub(crate) fn optional<T>(&self, result: io::Result<T>) -> anyhow::Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                Err(error).with_context(|| format!("cannot read {}", self.path.display()))
+            }
+        }
+    }
+
+    /// A driver makes its whole value at the first read; what follows would be the rest of an older one.
+    fn fill(&mut self, text: &mut [u8]) -> io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            closed => closed.insert(File::open(&self.path)?),
+        };
+        loop {
+            match file.read_at(text, 0) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+/// The numbers of a file with lines `NAME NUMBER`, `NAME: NUMBER` or `NAME: NUMBER kB`, and before each perhaps `Node 0 `, added
+/// up. kB become bytes.
+#[derive(Debug)]
+pub(crate) struct Sums {
+    file: HostFile,
+    /// Which sum a line belongs to, by its name.
+    places: HashMap<&'static str, usize>,
+    sums: Vec<Option<u64>>,
+}
+
+impl Sums {
+    /// Of the lines with these names, each with the place of its sum. Opens nothing yet.
+    pub(crate) fn new(
+        path: PathBuf,
+        places: impl IntoIterator<Item = (&'static str, usize)>,
+    ) -> Self {
+        let places: HashMap<_, _> = places.into_iter().collect();
+        let sums = places.values().max().map_or(0, |last| last + 1);
+        Self {
+            file: HostFile::new(path),
+            places,
+            sums: vec![None; sums],
+        }
+    }
+
+    /// Where it is, for errors.
+    pub(crate) fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Reads the file. A sum of which it has no line is `None`.
+    ///
+    /// # Errors
+    /// As of [`HostFile::read`], or a line that counts has no number. All name the file.
+    pub(crate) fn read(&mut self) -> anyhow::Result<&[Option<u64>]> {
+        let Self { file, places, sums } = self;
+        file.read(|text| add_up(text, places, sums))?;
+        Ok(sums)
+    }
+}
+
+fn add_up(
+    text: &str,
+    places: &HashMap<&'static str, usize>,
+    sums: &mut [Option<u64>],
+) -> anyhow::Result<()> {
+    sums.fill(None);
+    for line in text.lines() {
+        let node = line.strip_prefix("Node ");
+        let own = node
+            .and_then(|node| node.split_once(' '))
+            .map_or(line, |(_, own)| own);
+        let (name, value) = own.split_once([':', ' ']).unwrap_or((own, ""));
+        let Some(&place) = places.get(name) else {
+            continue;
+        };
+        let value = value.trim_start();
+        let (digits, scale) = match value.strip_suffix(" kB") {
+            Some(digits) => (digits, 1024),
+            None => (value, 1),
+        };
+        let number: Option<u64> = digits.parse().ok();
+        let number = number
+            .and_then(|number| number.checked_mul(scale))
+            .with_context(|| format!("`{line}` has no number"))?;
+        let sum = &mut sums[place];
+        *sum = Some(sum.unwrap_or(0).saturating_add(number));
+    }
+    Ok(())
 }
 
 /// What the procfs crate found, with its complaint reduced to what is wrong with the text: the last line.
@@ -196,5 +354,72 @@ pub(crate) mod testing {
         let first = found.next();
         assert!(found.next().is_none(), "{name} {labels:?} is there twice");
         first.map(|series| series.value.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn added_up(text: &str) -> anyhow::Result<Vec<Option<u64>>> {
+        let places = HashMap::from([("MemTotal", 0), ("numa_hit", 1), ("numa_miss", 1)]);
+        let mut sums = vec![Some(7); 3];
+        add_up(text, &places, &mut sums).map(|()| sums)
+    }
+
+    #[test]
+    fn every_way_to_write_a_line_is_understood() {
+        let text =
+            "Node 3 MemTotal:       2 kB\nnuma_hit 40\nnuma_miss 2\nother x\n\nMemTotalX: 1\n";
+        assert_eq!(added_up(text).unwrap(), [Some(2048), Some(42), None]);
+        for bad in [
+            "numa_hit",
+            "numa_hit -1",
+            "numa_hit 1 2",
+            "MemTotal: 1 MB",
+            "MemTotal: 18446744073709551615 kB",
+        ] {
+            assert!(added_up(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_read_again_and_again_and_follows_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
+        let mut file = ValueFile::new(path.clone());
+        let missing = file.numbers::<1>();
+        assert_eq!(file.optional(missing).unwrap(), None);
+        fs::write(&path, "5 -6\t7\n").unwrap();
+        assert_eq!(file.numbers().unwrap(), [5, -6, 7]);
+        fs::write(&path, "8\n").unwrap();
+        assert_eq!(file.numbers().unwrap(), [8]);
+        let error = file.numbers::<2>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        let error = file.optional::<()>(Err(error)).unwrap_err();
+        assert!(format!("{error:#}").contains(path.to_str().unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_lines_are_numbers_or_an_error(text in "((Node 0 )?(MemTotal|numa_hit|x)[: ]{0,3}-?[0-9]{0,22}( kB)?\\n?){0,9}") {
+            if let Ok(sums) = added_up(&text) {
+                prop_assert!(sums[0].is_none() || text.contains("MemTotal"));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_number_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("value");
+            fs::write(&path, &bytes).unwrap();
+            if let Ok([number]) = ValueFile::new(path).numbers() {
+                let text = String::from_utf8(bytes).unwrap();
+                let first = text.split_ascii_whitespace().next();
+                prop_assert_eq!(first.unwrap().parse(), Ok(number));
+            }
+        }
     }
 }

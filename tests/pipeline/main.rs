@@ -20,3 +20,4 @@ mod shutdown;
 mod spool_command;
 mod spool_folder;
 mod tidy;
+mod trusted_tools_host;

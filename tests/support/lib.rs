@@ -3,5 +3,6 @@
 pub mod probe;
 pub mod sequence;
 pub mod sums;
+pub mod tools;
 pub mod user;
 pub mod workspace;

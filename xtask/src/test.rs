@@ -24,6 +24,12 @@ pub(crate) const KERNEL_TESTS: (&str, &str) = ("DATAFLUX_KERNEL_TESTS", "require
 /// Debian's packages of the programs that kernel tests make devices with: `ip`, `losetup` and `mount`.
 const DEVICE_PACKAGES: [&str; 2] = ["iproute2", "mount"];
 
+/// Tells tests that the programs which they compare the probe with were installed, so that one that is missing is a failure.
+const TRUSTED_TOOLS: (&str, &str) = ("DATAFLUX_TRUSTED_TOOLS", "required");
+
+/// And of these programs: `free`, `vmstat`, `ps`, `sysctl`, `uptime`; `adjtimex`.
+const TOOL_PACKAGES: [&str; 2] = ["procps", "adjtimex"];
+
 /// And of what judges the unit of systemd.
 const UNIT_PACKAGES: [&str; 1] = ["systemd"];
 
@@ -38,6 +44,10 @@ pub(crate) fn main(_args: &Args) -> anyhow::Result<()> {
     tests
         .args(["--workspace", "--no-fail-fast"])
         .env(KERNEL_TESTS.0, KERNEL_TESTS.1);
+    if rustix::process::geteuid().is_root() && setup::has_apt() {
+        setup::install_packages("what the probe is compared with", &TOOL_PACKAGES)?;
+        tests.env(TRUSTED_TOOLS.0, TRUSTED_TOOLS.1);
+    }
     if kafka.is_ok() {
         tests.env(kafka::REQUIRED.0, kafka::REQUIRED.1);
     }

@@ -1,248 +1,74 @@
-//! `memory`: what memory is used for, and what its shortage costs, from `/proc/meminfo` and `/proc/vmstat`.
+//! `memory`: what memory is used for, and what its shortage costs, from `/proc/meminfo`, `/proc/vmstat` and sysfs.
 
-use std::path::Path;
+mod events;
+mod huge_pages;
+mod levels;
+mod nodes;
 
-use anyhow::{Context as _, ensure};
-use procfs::{FromBufRead, Meminfo, VmStat};
+use anyhow::ensure;
 use serde::Deserialize;
 
 use super::MetricReader;
 use crate::{
-    host_file::{HostFile, parsed},
-    model::{Born, Fall, Kind, MetricDef, NO_LABELS, Snapshot, Unit},
-    plugin::{Needs, Plugin},
+    host_file::Sums,
+    model::{MetricDef, NO_LABELS, Snapshot, Unit},
+    plugin::{Context, Needs, Plugin},
 };
+use events::EVENTS;
+use huge_pages::HugePages;
+use levels::{DETAILS, LEVELS, Level};
+use nodes::Nodes;
 
 pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     name: "memory",
-    summary: "memory and swap by use, page faults, reclaim and out-of-memory kills",
+    summary: "memory and swap by use, by NUMA node where there are several, page faults, reclaim and out-of-memory kills",
     needs: Needs {
-        kernel: "/proc/meminfo, /proc/vmstat",
+        kernel: "/proc/meminfo, /proc/vmstat, /sys/devices/system/node, /sys/kernel/mm/hugepages",
         ..Needs::NOTHING
     },
-    example: "",
+    example: "\
+# details = false    # the rarer lines of /proc/meminfo and the pools of huge pages by size: 25 gauges or more; default false
+# nodes = true       # series for each NUMA node, where there is more than one with memory; default true
+",
     metrics: &METRICS,
-    build: |section, context| {
-        let Config {} = section.parse()?;
-        Ok(Box::new(Memory::new(&context.roots.proc)))
-    },
+    build: |section, context| Ok(Box::new(Memory::new(&section.parse()?, context))),
 };
 
-/// A line of `/proc/meminfo`; `None` where the kernel has none.
-struct Level {
-    def: MetricDef,
-    read: fn(&Meminfo) -> Option<u64>,
-}
+/// How the kernel has mapped all memory for itself; some architectures tell.
+static DIRECT_MAP: MetricDef = levels::gauge(
+    "memory.direct_map",
+    Unit::Bytes,
+    "Memory that the kernel has mapped for itself by pages of this size; the larger they are, the less there is to look up.",
+    &["page"],
+);
 
-const fn bytes(name: &'static str, help: &'static str, read: fn(&Meminfo) -> Option<u64>) -> Level {
-    Level {
-        def: def(name, Kind::Gauge, Unit::Bytes, help),
-        read,
-    }
-}
-
-const fn pages(name: &'static str, help: &'static str, read: fn(&Meminfo) -> Option<u64>) -> Level {
-    Level {
-        def: def(name, Kind::Gauge, Unit::Count, help),
-        read,
-    }
-}
-
-const fn def(name: &'static str, kind: Kind, unit: Unit, help: &'static str) -> MetricDef {
-    MetricDef {
-        name,
-        kind,
-        unit,
-        help,
-        labels: &[],
-    }
-}
-
-static LEVELS: [Level; 26] = [
-    bytes("memory.total", "Memory that the kernel can use.", |m| {
-        Some(m.mem_total)
-    }),
-    bytes("memory.free", "Memory that nothing uses.", |m| {
-        Some(m.mem_free)
-    }),
-    bytes(
-        "memory.available",
-        "Memory that could be had without swapping, by the kernel's estimate.",
-        |m| m.mem_available,
-    ),
-    bytes(
-        "memory.buffers",
-        "Page cache of block devices themselves.",
-        |m| Some(m.buffers),
-    ),
-    bytes(
-        "memory.cached",
-        "Page cache of files, shared memory included, swap cache not.",
-        |m| Some(m.cached),
-    ),
-    bytes("memory.swap_total", "Swap space.", |m| Some(m.swap_total)),
-    bytes("memory.swap_free", "Swap space that nothing uses.", |m| {
-        Some(m.swap_free)
-    }),
-    bytes(
-        "memory.swap_cached",
-        "Memory that is in the swap space as well.",
-        |m| Some(m.swap_cached),
-    ),
-    bytes(
-        "memory.dirty",
-        "Memory that waits to be written to its file.",
-        |m| Some(m.dirty),
-    ),
-    bytes(
-        "memory.writeback",
-        "Memory that is being written to its file.",
-        |m| Some(m.writeback),
-    ),
-    bytes(
-        "memory.anonymous",
-        "Memory without a file that processes have mapped.",
-        |m| m.anon_pages,
-    ),
-    bytes(
-        "memory.mapped",
-        "Page cache that processes have mapped.",
-        |m| Some(m.mapped),
-    ),
-    bytes("memory.shared", "Shared memory and tmpfs.", |m| m.shmem),
-    bytes(
-        "memory.slab_reclaimable",
-        "Kernel objects that can be given up under pressure.",
-        |m| m.s_reclaimable,
-    ),
-    bytes(
-        "memory.slab_unreclaimable",
-        "Kernel objects that cannot be given up.",
-        |m| m.s_unreclaim,
-    ),
-    bytes("memory.kernel_stack", "Kernel stacks of all tasks.", |m| {
-        m.kernel_stack
-    }),
-    bytes("memory.page_tables", "Page tables of processes.", |m| {
-        m.page_tables
-    }),
-    bytes(
-        "memory.per_cpu",
-        "Memory that the kernel keeps for each CPU, without its bookkeeping.",
-        |m| m.per_cpu,
-    ),
-    bytes(
-        "memory.committed",
-        "Memory that processes were promised, used or not.",
-        |m| Some(m.committed_as),
-    ),
-    bytes(
-        "memory.commit_limit",
-        "What may be promised at most while vm.overcommit_memory is 2.",
-        |m| m.commit_limit,
-    ),
-    bytes(
-        "memory.transparent_huge_pages",
-        "Memory without a file that is in transparent huge pages.",
-        |m| m.anon_hugepages,
-    ),
-    bytes(
-        "memory.huge_tlb",
-        "Memory set aside for huge pages of all sizes, used or not.",
-        |m| m.hugetlb,
-    ),
-    pages(
-        "memory.huge_pages",
-        "Huge pages of the default size in the pool.",
-        |m| m.hugepages_total,
-    ),
-    pages(
-        "memory.huge_pages_free",
-        "Huge pages of the default size in the pool that nothing has allocated.",
-        |m| m.hugepages_free,
-    ),
-    pages(
-        "memory.huge_pages_reserved",
-        "Huge pages of the default size that are promised and not allocated yet.",
-        |m| m.hugepages_rsvd,
-    ),
-    pages(
-        "memory.huge_pages_surplus",
-        "Huge pages of the default size in the pool above its set size.",
-        |m| m.hugepages_surp,
-    ),
+/// The label of each line of [`DIRECT_MAP`].
+const DIRECT_MAP_LINES: [(&str, &str); 4] = [
+    ("4k", "DirectMap4k"),
+    ("2M", "DirectMap2M"),
+    ("4M", "DirectMap4M"),
+    ("1G", "DirectMap1G"),
 ];
 
-/// Lines of `/proc/vmstat` that add up to one metric; those that the kernel lacks count for nothing if it has one of them.
-struct Event {
-    def: MetricDef,
-    keys: &'static [&'static str],
-}
+/// Where the parts of [`METRICS`] begin.
+const AFTER_LEVELS: usize = LEVELS.len();
+const AFTER_DETAILS: usize = AFTER_LEVELS + DETAILS.len();
+const AFTER_EVENTS: usize = AFTER_DETAILS + EVENTS.len();
+const AFTER_NODES: usize = AFTER_EVENTS + nodes::METRICS.len();
 
-/// The kernel never sets these counters back: a smaller number would be that of another kernel.
-const fn event(name: &'static str, keys: &'static [&'static str], help: &'static str) -> Event {
-    let kind = Kind::Counter {
-        born: Born::Past,
-        fall: Fall::Restart,
-    };
-    Event {
-        def: def(name, kind, Unit::Count, help),
-        keys,
-    }
-}
-
-static EVENTS: [Event; 7] = [
-    event(
-        "memory.page_faults",
-        &["pgfault"],
-        "Page faults, major ones included.",
-    ),
-    event(
-        "memory.page_faults_major",
-        &["pgmajfault"],
-        "Page faults that had to wait for a read.",
-    ),
-    event("memory.swap_in", &["pswpin"], "Pages read from swap space."),
-    event(
-        "memory.swap_out",
-        &["pswpout"],
-        "Pages written to swap space.",
-    ),
-    event(
-        "memory.pages_scanned",
-        &[
-            "pgscan_kswapd",
-            "pgscan_direct",
-            "pgscan_khugepaged",
-            "pgscan_proactive",
-        ],
-        "Pages that the reclaim of the whole machine looked at; that of a memory cgroup at its limit is not in it.",
-    ),
-    event(
-        "memory.pages_reclaimed",
-        &[
-            "pgsteal_kswapd",
-            "pgsteal_direct",
-            "pgsteal_khugepaged",
-            "pgsteal_proactive",
-        ],
-        "Pages that the reclaim of the whole machine freed; that of a memory cgroup at its limit is not in it.",
-    ),
-    event(
-        "memory.oom_kills",
-        &["oom_kill"],
-        "Processes that were killed for want of memory, at the limit of a memory cgroup too.",
-    ),
-];
-
-static METRICS: [&MetricDef; LEVELS.len() + EVENTS.len()] = {
-    let mut metrics = [&LEVELS[0].def; LEVELS.len() + EVENTS.len()];
+static METRICS: [&MetricDef; AFTER_NODES + 2] = {
+    let mut metrics = [&DIRECT_MAP; AFTER_NODES + 2];
+    metrics[AFTER_NODES] = &huge_pages::POOL;
     let mut at = 0;
-    while at < metrics.len() {
-        metrics[at] = if at < LEVELS.len() {
+    while at < AFTER_NODES {
+        metrics[at] = if at < AFTER_LEVELS {
             &LEVELS[at].def
+        } else if at < AFTER_DETAILS {
+            &DETAILS[at - AFTER_LEVELS].def
+        } else if at < AFTER_EVENTS {
+            &EVENTS[at - AFTER_DETAILS].def
         } else {
-            &EVENTS[at - LEVELS.len()].def
+            nodes::METRICS[at - AFTER_EVENTS]
         };
         at += 1;
     }
@@ -251,90 +77,99 @@ static METRICS: [&MetricDef; LEVELS.len() + EVENTS.len()] = {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Config {}
+struct Config {
+    #[serde(default)]
+    details: bool,
+    #[serde(default = "default_nodes")]
+    nodes: bool,
+}
+
+const fn default_nodes() -> bool {
+    true
+}
 
 struct Memory {
-    meminfo: HostFile,
-    vmstat: HostFile,
-    /// The wanted lines of vmstat.
-    wanted: String,
+    meminfo: Sums,
+    levels: Vec<&'static Level>,
+    /// Where the lines of [`DIRECT_MAP`] are, behind those of the levels; only with details.
+    direct_map: &'static [(&'static str, &'static str)],
+    vmstat: Sums,
+    nodes: Option<Nodes>,
+    huge_pages: Option<HugePages>,
 }
 
 impl Memory {
-    fn new(proc: &Path) -> Self {
+    fn new(config: &Config, context: &Context) -> Self {
+        let proc = &context.roots.proc;
+        let sys = &context.roots.sys;
+        let details = DETAILS.iter().filter(|_| config.details);
+        let levels: Vec<_> = LEVELS.iter().chain(details).collect();
+        let direct_map: &[_] = if config.details {
+            &DIRECT_MAP_LINES
+        } else {
+            &[]
+        };
+        let lines = levels.iter().map(|level| level.line);
+        let lines = lines.chain(direct_map.iter().map(|(_, line)| *line));
+        let meminfo = Sums::new(proc.join("meminfo"), lines.zip(0..));
+        let events = EVENTS.iter().zip(0..);
+        let events =
+            events.flat_map(|(event, place)| event.lines.iter().map(move |&line| (line, place)));
         Self {
-            meminfo: HostFile::new(proc.join("meminfo")),
-            vmstat: HostFile::new(proc.join("vmstat")),
-            wanted: String::new(),
+            meminfo,
+            levels,
+            direct_map,
+            vmstat: Sums::new(proc.join("vmstat"), events),
+            nodes: config.nodes.then(|| Nodes::new(sys)),
+            huge_pages: config.details.then(|| HugePages::new(sys)),
         }
     }
 }
 
 impl MetricReader for Memory {
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
-        let meminfo = self.meminfo.read(meminfo)?;
-        for level in &LEVELS {
-            match (level.read)(&meminfo) {
-                Some(value) => out.gauge(&level.def, None, NO_LABELS, value as f64),
+        let path = self.meminfo.path().to_owned();
+        let sums = self.meminfo.read()?;
+        let total = LEVELS[0].line;
+        ensure!(
+            sums[0].is_some(),
+            "cannot make sense of {}: no line `{total}`",
+            path.display()
+        );
+        let (levels, direct_map) = sums.split_at(self.levels.len());
+        for (level, value) in self.levels.iter().zip(levels) {
+            match value {
+                Some(value) => out.gauge(&level.def, None, NO_LABELS, *value as f64),
                 None => out.unsupported.push(&level.def),
             }
         }
-        let wanted = &mut self.wanted;
-        let vmstat = self.vmstat.read(|text| vmstat(text, wanted))?;
-        for event in &EVENTS {
-            match sum(&vmstat, event.keys)? {
-                Some(value) => out.counter(&event.def, None, NO_LABELS, value),
+        for ((page, _), value) in self.direct_map.iter().zip(direct_map) {
+            if let Some(value) = value {
+                out.gauge(&DIRECT_MAP, None, [*page], *value as f64);
+            }
+        }
+        if !direct_map.is_empty() && direct_map.iter().all(Option::is_none) {
+            out.unsupported.push(&DIRECT_MAP);
+        }
+        for (event, value) in EVENTS.iter().zip(self.vmstat.read()?) {
+            match value {
+                Some(value) => out.counter(&event.def, None, NO_LABELS, *value),
                 None => out.unsupported.push(&event.def),
             }
+        }
+        if let Some(nodes) = &mut self.nodes {
+            nodes.read(out)?;
+        }
+        if let Some(huge_pages) = &mut self.huge_pages {
+            huge_pages.read(out)?;
         }
         Ok(())
     }
 }
 
-/// The procfs crate takes any unit and any size, and overflows where the kernel's own numbers cannot.
-fn meminfo(text: &str) -> anyhow::Result<Meminfo> {
-    for line in text.lines() {
-        let (name, value) = line
-            .split_once(':')
-            .with_context(|| format!("`{line}` has no colon"))?;
-        let number = value.strip_suffix(" kB").unwrap_or(value).trim_start();
-        ensure!(
-            name.is_ascii()
-                && number.len() <= 16
-                && number.bytes().all(|byte| byte.is_ascii_digit()),
-            "`{line}` is no number of kB"
-        );
-    }
-    parsed(Meminfo::from_buf_read(text.as_bytes()))
-}
-
-/// Gives the crate only the lines that are wanted, a tenth of them: it makes a map of all it is given.
-fn vmstat(text: &str, wanted: &mut String) -> anyhow::Result<VmStat> {
-    wanted.clear();
-    for line in text.lines() {
-        let key = line.split(' ').next().unwrap_or_default();
-        if EVENTS.iter().any(|event| event.keys.contains(&key)) {
-            wanted.push_str(line);
-            wanted.push('\n');
-        }
-    }
-    parsed(VmStat::from_buf_read(wanted.as_bytes()))
-}
-
-fn sum(vmstat: &VmStat, keys: &[&str]) -> anyhow::Result<Option<u64>> {
-    let mut sum = None;
-    for key in keys {
-        if let Some(&value) = vmstat.0.get(*key) {
-            let value = u64::try_from(value).with_context(|| format!("`{key}` is negative"))?;
-            sum = Some(sum.unwrap_or(0u64).saturating_add(value));
-        }
-    }
-    Ok(sum)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
     use crate::{
@@ -343,17 +178,25 @@ mod tests {
         plugin::testing::{context, fixtures},
     };
 
+    fn read(config: &str, context: &Context) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let mut reader = PLUGIN.build_from(config, context).unwrap();
+        reader.read(&mut snapshot).unwrap();
+        snapshot
+    }
+
+    fn gauge(snapshot: &Snapshot, name: &str, labels: &[&str]) -> Option<f64> {
+        total(snapshot, name, labels).map(|total| match total {
+            Total::Gauge(value) => value,
+            other => panic!("{name}: {other:?}"),
+        })
+    }
+
     #[test]
     fn levels_are_bytes_and_events_are_counts() {
-        let mut snapshot = Snapshot::default();
-        let mut reader = PLUGIN.build_from("", &context(fixtures())).unwrap();
-        reader.read(&mut snapshot).unwrap();
+        let snapshot = read("", &context(fixtures()));
         let level = |name, value: f64| {
-            assert_eq!(
-                total(&snapshot, name, &[]),
-                Some(Total::Gauge(value)),
-                "{name}"
-            )
+            assert_eq!(gauge(&snapshot, name, &[]), Some(value), "{name}");
         };
         level("memory.total", 24_684_092.0 * 1024.0);
         level("memory.swap_total", 1_048_572.0 * 1024.0);
@@ -364,7 +207,7 @@ mod tests {
                 total(&snapshot, name, &[]),
                 Some(Total::Counter(value)),
                 "{name}"
-            )
+            );
         };
         event("memory.page_faults", 27_584_645);
         event("memory.pages_scanned", 1230);
@@ -373,13 +216,49 @@ mod tests {
 
     #[test]
     fn what_the_kernel_does_not_tell_is_unsupported_and_not_zero() {
-        let mut snapshot = Snapshot::default();
-        let mut reader = PLUGIN.build_from("", &context(fixtures())).unwrap();
-        reader.read(&mut snapshot).unwrap();
+        let snapshot = read("nodes = false", &context(fixtures()));
         let names: Vec<_> = snapshot.unsupported.iter().map(|def| def.name).collect();
         assert_eq!(names, ["memory.commit_limit", "memory.oom_kills"]);
         assert_eq!(total(&snapshot, "memory.oom_kills", &[]), None);
-        assert_eq!(snapshot.series.len() + names.len(), PLUGIN.metrics.len());
+        let asked_for = LEVELS.len() + EVENTS.len();
+        assert_eq!(snapshot.series.len() + names.len(), asked_for);
+    }
+
+    #[test]
+    fn details_are_the_rest_of_the_file_and_huge_pages_by_size() {
+        let snapshot = read("details = true", &context(fixtures()));
+        let gauge = |name, labels: &[&str]| gauge(&snapshot, name, labels);
+        assert_eq!(gauge("memory.active_file", &[]), Some(1_081_168.0 * 1024.0));
+        assert_eq!(
+            gauge("memory.direct_map", &["1G"]),
+            Some(25_165_824.0 * 1024.0)
+        );
+        assert_eq!(gauge("memory.direct_map", &["4M"]), None);
+        assert_eq!(
+            gauge("memory.huge_page_pool", &["2048kB", "total"]),
+            Some(8.0)
+        );
+        let reserved = ["1048576kB", "reserved"];
+        assert_eq!(gauge("memory.huge_page_pool", &reserved), Some(2.0));
+        let lacks: Vec<_> = snapshot.unsupported.iter().map(|def| def.name).collect();
+        assert!(lacks.contains(&"memory.balloon") && !lacks.contains(&"memory.direct_map"));
+    }
+
+    #[test]
+    fn nodes_have_their_own_where_there_are_several() {
+        let snapshot = read("", &context(fixtures()));
+        let node = |name, node: &str| gauge(&snapshot, name, &[node]);
+        assert_eq!(node("memory.node_total", "1"), Some(12_342_091.0 * 1024.0));
+        assert_eq!(node("memory.node_file", "0"), Some(212_740.0 * 1024.0));
+        assert_eq!(node("memory.node_huge_pages", "1"), Some(1.0));
+        let hits = total(&snapshot, "memory.node_allocations", &["1", "hit"]);
+        assert_eq!(hits, Some(Total::Counter(1_428_896_971)));
+        let folder = tempfile::tempdir().unwrap();
+        let mut alone = context(fixtures());
+        alone.roots.sys = folder.path().into();
+        let without = read("", &alone);
+        let nodes = 2 * (nodes::METRICS.len() - 1 + 6);
+        assert_eq!(without.series.len() + nodes, snapshot.series.len());
     }
 
     #[test]
@@ -398,10 +277,9 @@ mod tests {
         };
         let mut context = context(fixtures());
         context.roots.proc = "/proc".into();
-        let mut reader = PLUGIN.build_from("", &context).unwrap();
-        let mut snapshot = Snapshot::default();
+        context.roots.sys = "/sys".into();
         let before = look("vmstat", "pgfault");
-        reader.read(&mut snapshot).unwrap();
+        let snapshot = read("details = true", &context);
         let after = look("vmstat", "pgfault");
         let Some(Total::Counter(faults)) = total(&snapshot, "memory.page_faults", &[]) else {
             panic!()
@@ -415,10 +293,7 @@ mod tests {
             ("memory.swap_total", "SwapTotal"),
         ] {
             let expected = look("meminfo", key) * 1024;
-            assert_eq!(
-                total(&snapshot, name, &[]),
-                Some(Total::Gauge(expected as f64))
-            );
+            assert_eq!(gauge(&snapshot, name, &[]), Some(expected as f64));
         }
     }
 

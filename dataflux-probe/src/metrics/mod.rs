@@ -2,15 +2,23 @@
 
 mod block_io;
 mod cgroup;
+mod clock;
 mod cpu;
 mod disk;
+mod hwmon;
 mod interface;
+mod limits;
+mod load;
 mod memory;
 mod network;
 mod network_stack;
+mod power;
+mod pressure;
 mod probe;
 mod process;
 mod scheduler;
+mod temperature;
+mod vm;
 
 use crate::{
     kernel::Kernel,
@@ -55,13 +63,20 @@ pub enum AttachError {
 pub const REGISTRY: &[&Plugin<dyn MetricReader>] = &[
     &block_io::PLUGIN,
     &cgroup::PLUGIN,
+    &clock::PLUGIN,
     &cpu::PLUGIN,
     &disk::PLUGIN,
     &interface::PLUGIN,
+    &limits::PLUGIN,
+    &load::PLUGIN,
     &memory::PLUGIN,
     &network::PLUGIN,
     &network_stack::PLUGIN,
+    &power::PLUGIN,
+    &pressure::PLUGIN,
     &probe::PLUGIN,
     &process::PLUGIN,
     &scheduler::PLUGIN,
+    &temperature::PLUGIN,
+    &vm::PLUGIN,
 ];
