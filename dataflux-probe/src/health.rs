@@ -68,6 +68,18 @@ pub struct Beat {
     at: Instant,
     /// The pipeline is live until then.
     until: Instant,
+    reload: Reload,
+}
+
+/// What has become of the configuration since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Reload {
+    /// How often it was read again.
+    times: u64,
+    /// It is being read and put in force.
+    lasts: bool,
+    /// The last one was refused.
+    refused: bool,
 }
 
 impl Beat {
@@ -78,6 +90,7 @@ impl Beat {
             windows,
             at,
             until: at + next.min(FOREVER) + GRACE,
+            reload: Reload::default(),
         }
     }
 
@@ -100,6 +113,15 @@ impl Beat {
 
     /// One line for people.
     fn status(&self) -> String {
+        let refused = if self.reload.refused {
+            "; the changed configuration was refused, that before is in force"
+        } else {
+            ""
+        };
+        self.progress() + refused
+    }
+
+    fn progress(&self) -> String {
         if let Some(stalled) = self.stalled() {
             return stalled;
         }
@@ -112,8 +134,8 @@ impl Beat {
     }
 }
 
-/// The end of the pulse that the pipeline holds.
-#[derive(Debug)]
+/// The end of the pulse that the pipeline holds. Who tells ends when all clones of it are gone.
+#[derive(Debug, Clone)]
 pub struct Pulse(watch::Sender<Beat>);
 
 impl Default for Pulse {
@@ -134,7 +156,36 @@ impl Pulse {
     pub(crate) fn beat(&self, stage: Stage, next: Duration) {
         self.0.send_modify(|beat| {
             let windows = beat.windows + u64::from(stage == Stage::Measuring);
-            *beat = Beat::new(stage, windows, next);
+            *beat = Beat {
+                reload: beat.reload,
+                ..Beat::new(stage, windows, next)
+            };
+        });
+    }
+
+    /// Says that nothing new is due before this time.
+    pub(crate) fn put_off(&self, next: Duration) {
+        self.0.send_modify(|beat| {
+            *beat = Beat {
+                reload: beat.reload,
+                ..Beat::new(beat.stage, beat.windows, next)
+            };
+        });
+    }
+
+    /// Says that a reload begins.
+    pub(crate) fn reloading(&self) {
+        self.0.send_modify(|beat| {
+            beat.reload.times += 1;
+            beat.reload.lasts = true;
+        });
+    }
+
+    /// Says how the reload ended.
+    pub(crate) fn reloaded(&self, refused: bool) {
+        self.0.send_modify(|beat| {
+            beat.reload.lasts = false;
+            beat.reload.refused = refused;
         });
     }
 }

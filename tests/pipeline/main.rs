@@ -12,6 +12,7 @@ mod kills;
 mod labels;
 mod outputs;
 mod registry;
+mod reload;
 mod resolution;
 mod restart;
 mod rolling;

@@ -1,6 +1,7 @@
 //! `doctor`: what works on this machine, and the way out where it does not.
 
 mod machine;
+mod outputs;
 
 use std::{
     io::{self, Write},
@@ -33,13 +34,13 @@ Exit codes: 0 told, whatever it says; 1 it could not look; 2 wrong command line 
 /// The arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Its readers and its view of the host instead of all readers there are.
+    /// Its readers and its view of the host instead of all readers there are; and whether its outputs could deliver.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
-    let config = match &arguments.config {
+    let mut config = match &arguments.config {
         Some(path) => Config::load(path, Registries::BUILT_IN)?,
         None => start::everything("json")?,
     };
@@ -61,8 +62,8 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     }
     writeln!(out, "objects     {}", embedded())?;
     let wanted = wanted(&config);
-    let mut readers = config.readers;
-    let programs = start::attach_all(&mut readers, &config.context);
+    let mut readers = std::mem::take(&mut config.readers);
+    let programs = start::attach_all(readers.iter_mut(), &config.context);
     writeln!(out, "memory      {}", memory(&config.context))?;
     let obstacles = machine.obstacles(&wanted);
     if !obstacles.is_empty() {
@@ -77,6 +78,10 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
             .iter()
             .filter(|program| program.reader == reader.name);
         print_reader(out, reader, own)?;
+    }
+    if arguments.config.is_some() {
+        let state_dir = config.state_dir.as_deref();
+        outputs::print(out, &mut config.outputs, state_dir)?;
     }
     Ok(())
 }

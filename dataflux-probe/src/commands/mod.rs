@@ -8,6 +8,7 @@ mod list;
 mod man;
 mod metrics;
 mod once;
+mod reload;
 mod run;
 mod spool;
 mod start;

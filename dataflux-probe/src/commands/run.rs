@@ -13,18 +13,22 @@ use anyhow::Context as _;
 use tokio::{
     runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use super::start;
+use super::{
+    reload::{Reloader, Start},
+    start,
+};
 use crate::{
     config::{Config, Registries},
     diagnostics,
     health::{Monitor, Pulse},
     metadata::{host, names::Names},
     pipeline::{
-        Output, Pipeline,
+        Order, Output, Pipeline,
         spool::reading::{self, Kind},
         state::StateDir,
     },
@@ -46,25 +50,49 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
         .enable_all()
         .build()
         .context("starting the async runtime")?;
-    let signals = {
+    let (signals, hangup) = {
         let _entered = runtime.enter();
-        Signals::new().context("listening for signals")?
+        let hangup = signal(SignalKind::hangup());
+        let both = Signals::new().and_then(|signals| Ok((signals, hangup?)));
+        both.context("listening for signals")?
     };
     let spooled = config.outputs.iter().any(|output| output.spool.is_some());
-    let state_dir = config.state_dir.map(|path| Arc::new(StateDir::new(path)));
+    let state_dir = config
+        .state_dir
+        .clone()
+        .map(|path| Arc::new(StateDir::new(path)));
     if let Some(state_dir) = &state_dir
         && take(state_dir, spooled)?
     {
-        tell_abandoned(state_dir.path(), &config.outputs);
+        let spooled = config
+            .outputs
+            .iter()
+            .filter(|output| output.spool.is_some());
+        let spooled: Vec<_> = spooled.map(|output| output.name.clone()).collect();
+        tell_abandoned(state_dir.path(), &spooled);
     }
     let mut readers = config.readers;
     let mut outputs = config.outputs;
     start::attach(&mut readers, &config.context);
     open(&mut outputs);
     let pulse = Pulse::default();
-    let monitor = Monitor::open(config.health, pulse.watch());
-    start::give_up(&plan);
+    let monitor = Monitor::open(config.health.clone(), pulse.watch());
+    let files = start::give_up(&plan);
     give_back_memory();
+    let (orders, asked) = mpsc::channel(1);
+    let reloader = Reloader {
+        path: path.to_owned(),
+        start: Arc::new(Start {
+            context: config.context.clone(),
+            state_dir: config.state_dir,
+            health: config.health,
+            keep: config.keep,
+            files,
+        }),
+        fingerprints: config.fingerprints,
+        orders,
+        pulse: pulse.clone(),
+    };
     let pipeline = Pipeline {
         readers,
         metadata: config.metadata,
@@ -84,7 +112,8 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
                 diagnostics::tell_repeats();
             }
         });
-        let ended = until_stopped(pipeline, signals).await;
+        let reloading = tokio::spawn(reloader.run(hangup));
+        let ended = until_stopped(pipeline, asked, signals, reloading).await;
         // The last of it is that the probe is gone; whoever hears it late must not keep the process.
         drop(timeout(LAST_WORD, telling).await);
         ended
@@ -112,14 +141,13 @@ fn take(state_dir: &StateDir, spooled: bool) -> anyhow::Result<bool> {
     }
 }
 
-/// Says where envelopes wait that no output of this configuration delivers.
-fn tell_abandoned(state_dir: &Path, outputs: &[Output]) {
+/// Says where envelopes wait that no output of this configuration delivers: all but the `spooled` ones.
+pub(super) fn tell_abandoned(state_dir: &Path, spooled: &[String]) {
     let Ok(folders) = reading::outputs(state_dir, Kind::Envelopes) else {
         return;
     };
     for (name, folder) in folders {
-        let has_spool = |output: &Output| output.name == name && output.spool.is_some();
-        if outputs.iter().any(has_spool) {
+        if spooled.contains(&name) {
             continue;
         }
         let Ok(files) = reading::files(&folder, Kind::Envelopes) else {
@@ -155,10 +183,15 @@ fn give_back_memory() {
 }
 
 /// Runs until the first signal, then lets the outputs drain unless a second one comes.
-async fn until_stopped(pipeline: Pipeline, mut signals: Signals) -> anyhow::Result<u8> {
+async fn until_stopped(
+    pipeline: Pipeline,
+    orders: mpsc::Receiver<Order>,
+    mut signals: Signals,
+    reloading: JoinHandle<()>,
+) -> anyhow::Result<u8> {
     let limit = humantime::format_duration(pipeline.drain_limit);
     let (stop, stopped) = oneshot::channel::<()>();
-    let mut running = pin!(pipeline.run(async {
+    let mut running = pin!(pipeline.run(orders, async {
         // Both a message and a dropped sender mean stop.
         drop(stopped.await);
     }));
@@ -166,6 +199,8 @@ async fn until_stopped(pipeline: Pipeline, mut signals: Signals) -> anyhow::Resu
         ended = &mut running => return ended.map(|()| 0),
         signal = signals.next() => signal,
     };
+    // It holds an end of the pulse.
+    reloading.abort();
     tracing::info!(
         "{}: reading once more and delivering for at most {limit}",
         first.name

@@ -9,7 +9,7 @@ use crate::{
     model::{Health, Status},
     pipeline::Reader,
     plugin::Context,
-    privileges::{self, Plan},
+    privileges::{self, FileLock, Plan},
 };
 
 /// Attaches every reader and says in one line how that went.
@@ -19,7 +19,7 @@ pub(super) fn attach(readers: &mut [Reader], context: &Context) {
             "built without kernel objects, so only /proc is read: run `cargo xtask build-ebpf` and build again"
         );
     }
-    let programs = attach_all(readers, context);
+    let programs = attach_all(readers.iter_mut(), context);
     let fared: Vec<_> = readers
         .iter()
         .map(|reader| (reader.name, fared(reader, &programs)))
@@ -33,7 +33,10 @@ pub(super) fn attach(readers: &mut [Reader], context: &Context) {
 
 /// Attaches every reader; one that cannot is left out of the reads, and every envelope says why. Gives how each program
 /// fared. What was read of the kernel's types, some megabytes, is gone when it returns.
-pub(super) fn attach_all(readers: &mut [Reader], context: &Context) -> Vec<ProgramOutcome> {
+pub(super) fn attach_all<'a>(
+    readers: impl Iterator<Item = &'a mut Reader>,
+    context: &Context,
+) -> Vec<ProgramOutcome> {
     let kernel = Kernel::new(context.roots.clone(), Arc::clone(&context.counters));
     for reader in readers {
         let attached = reader.reader.attach(&kernel);
@@ -43,8 +46,8 @@ pub(super) fn attach_all(readers: &mut [Reader], context: &Context) -> Vec<Progr
 }
 
 /// Gives up the privileges that the plan does without, and says in one line what is in force. Whatever cannot be given up is
-/// told; the probe measures all the same.
-pub(super) fn give_up(plan: &Plan) {
+/// told; the probe measures all the same. Gives what is in force for files, if anything is.
+pub(super) fn give_up(plan: &Plan) -> Option<FileLock> {
     match privileges::give_up(plan) {
         Ok(restricted) => {
             tracing::info!("from here on: {restricted}");
@@ -54,8 +57,12 @@ pub(super) fn give_up(plan: &Plan) {
             for problem in restricted.problems() {
                 tracing::warn!("{problem}");
             }
+            restricted.files.ok()
         }
-        Err(error) => tracing::warn!("going on with all privileges: {error:#}"),
+        Err(error) => {
+            tracing::warn!("going on with all privileges: {error:#}");
+            None
+        }
     }
 }
 
@@ -191,7 +198,7 @@ mod tests {
             reader("scheduler", Some(AttachError::Denied(Capability::Bpf))),
         ];
         let everything = everything("json").unwrap_or_else(|error| panic!("{error}"));
-        attach_all(&mut readers, &everything.context);
+        attach_all(readers.iter_mut(), &everything.context);
         let fared: Vec<_> = readers
             .iter()
             .map(|reader| (reader.name, fared(reader, &[])))

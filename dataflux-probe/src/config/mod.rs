@@ -9,6 +9,7 @@ mod problem;
 mod readers;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -78,6 +79,20 @@ pub struct Config {
     pub outputs: Vec<pipeline::Output>,
     /// What all these plugins go on doing that would otherwise be refused.
     pub keep: Vec<Keep>,
+    /// What the section of each of these plugins and outputs says, by its path.
+    pub fingerprints: Fingerprints,
+}
+
+/// What sections say, for comparing two configurations, by their paths: `metrics.cpu`.
+pub type Fingerprints = BTreeMap<String, Fingerprint>;
+
+/// What a section says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// All of it, with the interval that it has or inherits.
+    pub whole: u64,
+    /// What the plugin was built from: of a reader without the keys that all readers have.
+    pub plugin: u64,
 }
 
 /// `[probe]`.
@@ -112,9 +127,21 @@ impl Config {
     /// # Errors
     /// [`Invalid`]: the file cannot be read, or something in it is wrong.
     pub fn load(path: &Path, registries: Registries) -> Result<Self, Invalid> {
-        let text = fs::read_to_string(path)
-            .map_err(|error| Invalid::without_line(format!("{}: {error}", path.display())))?;
+        let text = read(path)?;
         Self::parse(path, text, registries)
+    }
+
+    /// As [`Config::load`], for a process that runs with a configuration already: its plugins share that one's counters.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_again(
+        path: &Path,
+        registries: Registries,
+        running: &Context,
+    ) -> Result<Self, Invalid> {
+        let text = read(path)?;
+        Self::build(path, text, registries, Some(running))
     }
 
     /// Builds what a configuration names. `name` stands in errors.
@@ -122,13 +149,28 @@ impl Config {
     /// # Errors
     /// [`Invalid`]: everything that is wrong with it.
     pub fn parse(name: &Path, text: String, registries: Registries) -> Result<Self, Invalid> {
+        Self::build(name, text, registries, None)
+    }
+
+    fn build(
+        name: &Path,
+        text: String,
+        registries: Registries,
+        running: Option<&Context>,
+    ) -> Result<Self, Invalid> {
         let hash = hash(&text);
         let file = File::new(name, text);
         let mut problems = Problems::default();
-        let config = build(file.parse()?, hash, registries, &mut problems);
+        let root = file.parse()?;
+        let config = build(root, hash, registries, running, &mut problems);
         problems.finish()?;
         Ok(config)
     }
+}
+
+fn read(path: &Path) -> Result<String, Invalid> {
+    fs::read_to_string(path)
+        .map_err(|error| Invalid::without_line(format!("{}: {error}", path.display())))
 }
 
 /// Who stops a service waits less than that.
@@ -141,6 +183,7 @@ fn build(
     mut root: Section<'_>,
     hash: Arc<str>,
     registries: Registries,
+    running: Option<&Context>,
     problems: &mut Problems,
 ) -> Config {
     let sections = SECTIONS.map(|name| problems.note(root.take_section(name)).flatten());
@@ -163,21 +206,30 @@ fn build(
             sys: probe.sys,
             root: probe.root,
         },
-        counters: Arc::default(),
+        counters: running.map_or_else(Arc::default, |context| Arc::clone(&context.counters)),
         output: String::new(),
         per_reader: false,
         fields: Arc::default(),
         config_hash: hash,
-        started: now(),
+        started: running.map_or_else(now, |context| context.started),
     };
     let mut keep = Vec::new();
-    let metadata = readers::metadata(metadata, registries.metadata, &context, &mut keep, problems);
+    let mut prints = Fingerprints::new();
+    let metadata = readers::metadata(
+        metadata,
+        registries.metadata,
+        &context,
+        &mut keep,
+        &mut prints,
+        problems,
+    );
     let (readers, interval) = readers::metrics(
         metrics,
         registries.metrics,
         &context,
         probe.interval.0,
         &mut keep,
+        &mut prints,
         problems,
     );
     let choice = Choice {
@@ -187,7 +239,7 @@ fn build(
         has_state_dir: probe.state_dir.is_some(),
         health: &health,
     };
-    let outputs = outputs::outputs(output, choice, &context, &mut keep, problems);
+    let outputs = outputs::outputs(output, choice, &context, &mut keep, &mut prints, problems);
     if readers.is_empty() && problems.len() == 0 {
         let message = "metrics: nothing is switched on; add a section like [metrics.cpu]";
         problems.push(root.error(None, message));
@@ -202,6 +254,7 @@ fn build(
         readers,
         outputs,
         keep,
+        fingerprints: prints,
     }
 }
 

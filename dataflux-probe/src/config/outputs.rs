@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Registries, Section, known,
+    Fingerprint, Fingerprints, Registries, Section, known,
     problem::Problems,
     readers::build,
     values::{Bytes, Time},
@@ -122,6 +122,7 @@ pub(super) fn outputs(
     choice: Choice<'_>,
     context: &Context,
     keep: &mut Vec<Keep>,
+    prints: &mut Fingerprints,
     problems: &mut Problems,
 ) -> Vec<pipeline::Output> {
     let already = problems.len();
@@ -152,6 +153,12 @@ pub(super) fn outputs(
                 .map(|claim| (claim, format!("output.{name}"))),
         );
         keep.extend(kept);
+        let print = section.fingerprint();
+        let print = Fingerprint {
+            whole: print,
+            plugin: print,
+        };
+        prints.insert(section.path().to_owned(), print);
         outputs.push(output);
     }
     if outputs.is_empty() && problems.len() == already {

@@ -1,8 +1,12 @@
 //! `[metadata.*]` and `[metrics.*]`: which readers run, and how often.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
 
-use super::{Section, problem::Problems, values::Time};
+use super::{Fingerprint, Fingerprints, Section, problem::Problems, values::Time};
 use crate::{
     metadata::{MetadataReader, labels},
     metrics::MetricReader,
@@ -31,6 +35,14 @@ struct Built<'a, T: ?Sized + 'static, C> {
     /// What the keys say that all readers of its kind have.
     common: C,
     reader: Box<T>,
+    print: Fingerprint,
+}
+
+impl<T: ?Sized, C> Built<'_, T, C> {
+    /// Adds what its section says.
+    fn note(&self, prints: &mut Fingerprints) {
+        prints.insert(self.section.path().to_owned(), self.print);
+    }
 }
 
 /// Takes the keys out of a section that all readers of a kind have.
@@ -42,6 +54,7 @@ pub(super) fn metadata(
     registry: &'static [&'static Plugin<dyn MetadataReader>],
     context: &Context,
     keep: &mut Vec<Keep>,
+    prints: &mut Fingerprints,
     problems: &mut Problems,
 ) -> Vec<pipeline::Metadata> {
     let nothing = |_: &mut Section<'_>, _: &mut Problems| ();
@@ -55,6 +68,7 @@ pub(super) fn metadata(
     )
     .into_iter()
     .inspect(|built| keep.extend(built.plugin.needs.keep))
+    .inspect(|built| built.note(prints))
     .map(|built| pipeline::Metadata {
         name: built.plugin.name,
         interval: built.interval,
@@ -70,6 +84,7 @@ pub(super) fn metrics(
     context: &Context,
     default_interval: Duration,
     keep: &mut Vec<Keep>,
+    prints: &mut Fingerprints,
     problems: &mut Problems,
 ) -> (Vec<pipeline::Reader>, Duration) {
     let built = all(
@@ -81,6 +96,7 @@ pub(super) fn metrics(
         problems,
     );
     keep.extend(built.iter().flat_map(|built| built.plugin.needs.keep));
+    built.iter().for_each(|built| built.note(prints));
     // Zero is a mistake that is noted already.
     let possible = built.iter().filter(|built| !built.interval.is_zero());
     let shortest = possible.min_by_key(|built| built.interval);
@@ -162,12 +178,20 @@ fn one<'a, T: ?Sized, C>(
     }
     let common = take(&mut section, problems);
     let reader = problems.note(build(plugin, &section, context))?;
+    let interval = interval.map_or(default_interval, |interval| interval.0);
+    let mut hasher = DefaultHasher::new();
+    (whole.fingerprint(), interval).hash(&mut hasher);
+    let print = Fingerprint {
+        whole: hasher.finish(),
+        plugin: section.fingerprint(),
+    };
     enabled?.unwrap_or(true).then_some(Built {
         plugin,
         section: whole,
-        interval: interval.map_or(default_interval, |interval| interval.0),
+        interval,
         common,
         reader,
+        print,
     })
 }
 

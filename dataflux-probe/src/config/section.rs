@@ -1,6 +1,11 @@
 //! One table of the configuration file that knows its path and line, so that errors can name both.
 
-use std::{borrow::Cow, path::Path};
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    mem,
+    path::Path,
+};
 
 use serde::de::DeserializeOwned;
 use toml::{
@@ -85,6 +90,13 @@ impl<'a> Section<'a> {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// What it says: equal sections have equal fingerprints, wherever they stand and however they are written.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        hash_table(self.table.get_ref(), &mut hasher);
+        hasher.finish()
     }
 
     /// The plugin's view of this section. Keys that were taken out are known, and not in it.
@@ -274,6 +286,33 @@ impl<'a> Section<'a> {
         } else {
             format!("{}.{name}", self.path)
         }
+    }
+}
+
+fn hash_table(table: &DeTable<'_>, hasher: &mut DefaultHasher) {
+    table.len().hash(hasher);
+    // In the order of their names.
+    for (key, value) in table {
+        key.get_ref().hash(hasher);
+        hash_value(value.get_ref(), hasher);
+    }
+}
+
+fn hash_value(value: &DeValue<'_>, hasher: &mut DefaultHasher) {
+    mem::discriminant(value).hash(hasher);
+    match value {
+        DeValue::String(text) => text.hash(hasher),
+        DeValue::Integer(number) => (number.radix(), number.as_str()).hash(hasher),
+        DeValue::Float(number) => number.as_str().hash(hasher),
+        DeValue::Boolean(value) => value.hash(hasher),
+        DeValue::Datetime(time) => time.to_string().hash(hasher),
+        DeValue::Array(values) => {
+            values.len().hash(hasher);
+            for value in values {
+                hash_value(value.get_ref(), hasher);
+            }
+        }
+        DeValue::Table(table) => hash_table(table, hasher),
     }
 }
 

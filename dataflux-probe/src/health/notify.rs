@@ -1,4 +1,4 @@
-//! The service manager's socket (sd_notify(3)): READY, STATUS, WATCHDOG and STOPPING as datagrams.
+//! The service manager's socket (sd_notify(3)): READY, RELOADING, STATUS, WATCHDOG and STOPPING as datagrams.
 
 use std::{
     env,
@@ -15,12 +15,13 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::watch::Receiver,
     time::{Instant, sleep, timeout},
 };
 
-use super::{Beat, Stage};
+use super::{Beat, Reload, Stage};
 
 /// How often the status is renewed where no watchdog sets the pace.
 const WITHOUT_WATCHDOG: Duration = Duration::from_secs(30);
@@ -74,14 +75,21 @@ impl Notify {
     /// Tells what the pipeline says until it is gone.
     pub(super) async fn run(self, mut beats: Receiver<Beat>) {
         let period = self.watchdog.map_or(WITHOUT_WATCHDOG, |time| time / 2);
-        let mut told = Stage::Starting;
+        let (mut told, mut reload) = (Stage::Starting, Reload::default());
         let first = *beats.borrow();
         self.send(&(extend(&first) + &status(&first))).await;
         loop {
             let beat = *beats.borrow_and_update();
             let live = beat.stalled().is_none();
+            // In a datagram of its own: it would be over with what else the message says.
+            if beat.reload.times > reload.times {
+                self.send(&reloading()).await;
+            }
             let mut message = change(told, &beat);
-            told = beat.stage;
+            if reload.lasts != beat.reload.lasts || reload.times != beat.reload.times {
+                message += if beat.reload.lasts { "" } else { "READY=1\n" };
+            }
+            (told, reload) = (beat.stage, beat.reload);
             if live && self.watchdog.is_some() {
                 message += "WATCHDOG=1\n";
             }
@@ -90,7 +98,8 @@ impl Notify {
             // The first tick after a stall is told at once. What a condition finds true already it does not wait for.
             let changed = async {
                 if live {
-                    let other = beats.wait_for(|beat| beat.stage != told).await;
+                    let news = |beat: &Beat| beat.stage != told || beat.reload != reload;
+                    let other = beats.wait_for(news).await;
                     other.map(drop)
                 } else {
                     beats.changed().await
@@ -116,6 +125,13 @@ impl Notify {
             }
         }
     }
+}
+
+/// With when it began, as the manager wants it (CLOCK_MONOTONIC, in us).
+fn reloading() -> String {
+    let now = clock_gettime(ClockId::Monotonic);
+    let now = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+    format!("RELOADING=1\nMONOTONIC_USEC={now}\n")
 }
 
 fn status(beat: &Beat) -> String {

@@ -45,6 +45,44 @@ impl Manager {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_manager_hears_of_a_reload_and_how_it_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = Manager::at(&path);
+    let notify = Notify::new(path.as_os_str(), None).unwrap();
+    let pulse = Pulse::default();
+    pulse.beat(Stage::Measuring, 3600 * SECOND);
+    let telling = tokio::spawn(notify.run(pulse.watch()));
+    sleep(SECOND).await;
+    assert!(!manager.heard().contains("RELOADING"));
+    pulse.reloading();
+    sleep(SECOND).await;
+    let heard = manager.heard();
+    assert!(heard.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard}");
+    assert!(!heard.contains("READY"), "{heard}");
+    pulse.put_off(3600 * SECOND);
+    pulse.reloaded(true);
+    sleep(SECOND).await;
+    let heard = manager.heard();
+    assert!(
+        heard.starts_with("READY=1\n") && heard.contains("was refused"),
+        "{heard}"
+    );
+
+    // So quick that both are seen at once.
+    pulse.reloading();
+    pulse.reloaded(false);
+    pulse.beat(Stage::Measuring, 3600 * SECOND);
+    sleep(SECOND).await;
+    let heard = manager.heard();
+    let order = ["RELOADING=1", "READY=1"].map(|word| heard.find(word));
+    assert!(order[0] == Some(0) && order[0] < order[1], "{heard}");
+    assert!(heard.contains("measuring, 2 windows so far\n"), "{heard}");
+    drop(pulse);
+    telling.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_manager_hears_of_every_stage_and_of_a_stall() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");

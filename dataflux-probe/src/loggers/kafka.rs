@@ -6,13 +6,14 @@ mod config;
 mod errors;
 mod events;
 mod properties;
+mod reach;
 mod routing;
 mod security;
 mod statistics;
 #[cfg(test)]
 mod tests;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use super::{Acknowledgement, Limits, Logger, Payload, SendError};
 use crate::{
@@ -110,6 +111,10 @@ impl Logger for Kafka {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn reach(&mut self, limit: Duration) -> Vec<(String, anyhow::Result<String>)> {
+        reach::reach(&self.settings, limit)
     }
 
     fn close(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {

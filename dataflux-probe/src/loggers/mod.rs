@@ -8,7 +8,7 @@ mod kafka;
 mod stdout;
 mod worker;
 
-use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc};
+use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -52,6 +52,11 @@ pub trait Logger: Send {
     /// Whether many hosts deliver to the same place, so that they had better not do so in the same moment.
     fn is_shared(&self) -> bool {
         false
+    }
+
+    /// Whether the places that it delivers to, each by its name, can be reached within the limit. Sends nothing; `doctor`.
+    fn reach(&mut self, _limit: Duration) -> Vec<(String, anyhow::Result<String>)> {
+        Vec::new()
     }
 
     /// Called once; what is acknowledged until it is done still counts.

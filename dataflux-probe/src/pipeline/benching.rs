@@ -8,7 +8,7 @@ use super::{
     counters::Counters,
     envelope::Assembler,
     inbox::Inbox,
-    run::Outputs,
+    outputs::Outputs,
     state::StateDir,
 };
 use crate::{
@@ -67,7 +67,7 @@ impl Feed {
         } = read;
         self.assembler.join(&mut sources);
         let mut tick = self.assembler.assemble((self.clock)(), header, sources);
-        for inbox in &self.outputs.inboxes {
+        for inbox in self.outputs.inboxes() {
             inbox.accept(&mut tick);
         }
     }
@@ -75,13 +75,13 @@ impl Feed {
     /// Envelopes of all outputs that are neither delivered nor lost.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.outputs.inboxes.iter().map(|inbox| inbox.left()).sum()
+        self.outputs.inboxes().map(|inbox| inbox.left()).sum()
     }
 
     /// Of those, the envelopes that are not with a logger.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        let inboxes = self.outputs.inboxes.iter();
+        let inboxes = self.outputs.inboxes();
         let in_flight: u64 = inboxes.map(|inbox| inbox.counters.in_flight.get()).sum();
         let in_flight = usize::try_from(in_flight).unwrap_or(usize::MAX);
         self.left().saturating_sub(in_flight)
@@ -90,7 +90,7 @@ impl Feed {
     /// Envelopes of all outputs that are in memory, because no spool has taken them yet.
     #[must_use]
     pub fn in_memory(&self) -> usize {
-        let inboxes = self.outputs.inboxes.iter();
+        let inboxes = self.outputs.inboxes();
         inboxes.map(|inbox| inbox.in_memory()).sum()
     }
 
@@ -98,7 +98,7 @@ impl Feed {
     #[must_use]
     pub fn left_bytes(&self) -> u64 {
         let bytes = |inbox: &Arc<Inbox>| inbox.counters.queue_bytes.get();
-        self.outputs.inboxes.iter().map(bytes).sum()
+        self.outputs.inboxes().map(bytes).sum()
     }
 
     /// Ends as the probe does.

@@ -235,6 +235,13 @@ impl Counters {
         entry(&mut lock(&self.kafka), output.to_owned())
     }
 
+    /// Forgets readers and outputs but these: they are gone for good.
+    pub fn retain(&self, reader: impl Fn(&str) -> bool, output: impl Fn(&str) -> bool) {
+        lock(&self.readers).retain(|(name, _)| reader(name));
+        lock(&self.outputs).retain(|(name, _)| output(name));
+        lock(&self.kafka).retain(|(name, _)| output(name));
+    }
+
     /// The counters of every Kafka client, by its output.
     pub fn kafkas(&self) -> Vec<(String, Arc<KafkaCounters>)> {
         lock(&self.kafka).clone()

@@ -35,6 +35,11 @@ impl Delta {
         }
     }
 
+    /// Whether series without change are worth building from now on.
+    pub(super) fn keep_zeros(&mut self, keep: bool) {
+        self.keep_zeros = keep;
+    }
+
     /// The next window starts at `at`.
     pub(super) fn start(&mut self, at: Moment) {
         self.since = at;

@@ -31,6 +31,8 @@ pub(super) struct Tick {
     first: Moment,
     /// The previous tick of each reader that had one.
     previous: Vec<(&'static str, Moment)>,
+    /// When readers began that did not begin with the others.
+    joined: Vec<(&'static str, Moment)>,
     /// What was asked for already.
     shapes: Vec<(Arc<Shape>, Vec<Shaped>)>,
 }
@@ -44,6 +46,8 @@ pub(super) struct Assembler {
     since: Moment,
     /// The last tick of each reader that had one.
     ticks: Vec<(&'static str, Moment)>,
+    /// When readers began that did not begin with the others.
+    joined: Vec<(&'static str, Moment)>,
 }
 
 impl Assembler {
@@ -54,6 +58,7 @@ impl Assembler {
             since: Moment::default(),
             first: Moment::default(),
             ticks: Vec::new(),
+            joined: Vec::new(),
         }
     }
 
@@ -61,6 +66,12 @@ impl Assembler {
     pub(super) fn start(&mut self, baseline: Moment) {
         self.since = baseline;
         self.first = baseline;
+    }
+
+    /// The first window of this reader starts at `at`.
+    pub(super) fn start_of(&mut self, reader: &'static str, at: Moment) {
+        self.joined.retain(|(joined, _)| *joined != reader);
+        self.joined.push((reader, at));
     }
 
     /// Gives the entities of a tick's sources their ids and names, as far as they are known.
@@ -98,6 +109,7 @@ impl Assembler {
             at,
             first: self.first,
             previous,
+            joined: self.joined.clone(),
             shapes: Vec::new(),
         }
     }
@@ -152,9 +164,12 @@ impl Tick {
 
     /// From the previous tick of the stream that has these readers' sources.
     fn window(&self, of: impl Fn(&str) -> bool) -> Window {
-        let previous = self.previous.iter().filter(|(reader, _)| of(reader));
-        let last = previous.map(|(_, tick)| *tick).max_by_key(|tick| tick.boot);
-        last.unwrap_or(self.first).window_to(&self.at)
+        let last = |ticks: &[(&str, Moment)]| {
+            let ticks = ticks.iter().filter(|(reader, _)| of(reader));
+            ticks.map(|(_, tick)| *tick).max_by_key(|tick| tick.boot)
+        };
+        let start = last(&self.previous).or_else(|| last(&self.joined));
+        start.unwrap_or(self.first).window_to(&self.at)
     }
 
     fn envelope(&self, window: Window, sources: Vec<Source>) -> Arc<Envelope> {

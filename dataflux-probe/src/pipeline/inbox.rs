@@ -3,7 +3,11 @@
 mod disk;
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc::SyncSender},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::SyncSender,
+    },
     time::Duration,
 };
 
@@ -48,6 +52,10 @@ pub(super) struct Inbox {
     work: Condvar,
     /// There is something new to deliver.
     pub(super) filled: Notify,
+    /// The logger is to open its files anew.
+    pub(super) reopen: Notify,
+    /// How long after a tick sends begin, in ns.
+    spread: AtomicU64,
     /// What must outlive the process has changed.
     changed: Arc<Notify>,
     pub(super) counters: Arc<OutputCounters>,
@@ -78,9 +86,8 @@ impl Inbox {
         changed: Arc<Notify>,
         counters: Arc<OutputCounters>,
         spooled: bool,
-        dead_letters: Option<SyncSender<Letter>>,
     ) -> Self {
-        Self {
+        let inbox = Self {
             output: output.name.clone(),
             shape: Arc::clone(&output.shape),
             entities: output.entities,
@@ -92,12 +99,32 @@ impl Inbox {
                 queue: Queue::new(output.queue_bytes, output.when_full),
                 disk: spooled.then(Disk::default),
             }),
-            dead_letters: Mutex::new(dead_letters),
+            dead_letters: Mutex::new(None),
             work: Condvar::new(),
             filled: Notify::new(),
+            reopen: Notify::new(),
+            spread: AtomicU64::new(0),
             changed,
             counters,
-        }
+        };
+        inbox.set_spread(output.spread);
+        inbox
+    }
+
+    /// Sends begin this long after a tick.
+    pub(super) fn set_spread(&self, spread: Duration) {
+        let spread = u64::try_from(spread.as_nanos()).unwrap_or(u64::MAX);
+        self.spread.store(spread, Ordering::Relaxed);
+    }
+
+    /// How long after a tick sends begin.
+    pub(super) fn spread(&self) -> Duration {
+        Duration::from_nanos(self.spread.load(Ordering::Relaxed))
+    }
+
+    /// Where rejected records go from now on.
+    pub(super) fn send_rejected_to(&self, letters: SyncSender<Letter>) {
+        *self.dead_letters() = Some(letters);
     }
 
     /// Accepts what a tick gave.
@@ -138,6 +165,18 @@ impl Inbox {
         held.merging_changed();
         self.publish(&mut held);
         self.filled.notify_one();
+    }
+
+    /// Accepts what is still being merged of the stream of a reader that is gone.
+    pub(super) fn flush_of(&self, reader: &str) {
+        let mut held = self.lock();
+        let rest = held.resolution.as_mut();
+        if let Some(shaped) = rest.and_then(|resolution| resolution.finish_of(reader)) {
+            self.push(&mut held, &shaped);
+            held.merging_changed();
+            self.publish(&mut held);
+            self.filled.notify_one();
+        }
     }
 
     fn push(&self, held: &mut Held, shaped: &Shaped) {

@@ -1,6 +1,7 @@
 //! How envelopes move: from readers, through deltas and queues, to loggers.
 
 mod run;
+mod reload;
 #[doc(hidden)]
 pub mod benching;
 mod clock;
@@ -19,6 +20,7 @@ mod streams;
 mod queue;
 pub mod spool;
 mod output;
+mod outputs;
 mod split;
 mod backoff;
 mod random;
@@ -39,6 +41,7 @@ use crate::{
 };
 use counters::Counters;
 
+pub use reload::{Change, Order, Same};
 use selection::Rules;
 use shape::{Entities, Shape};
 pub use spool::worker::SpoolSync;

@@ -69,8 +69,9 @@ pub(super) struct Delivery {
     failed: bool,
     /// Nothing is handed over before.
     retry_at: Option<Instant>,
-    /// How long after a tick sends begin, and when that is if it is still to come.
-    spread: Duration,
+    /// The logger is to open its files anew, once it is here.
+    reopen: bool,
+    /// When sends begin, if that is still to come.
     spread_until: Option<Instant>,
     backoff: Backoff,
     /// Whether it is known, and was said, that nothing gets through.
@@ -102,7 +103,7 @@ impl Delivery {
             window: Window::new(),
             failed: false,
             retry_at: None,
-            spread: output.spread,
+            reopen: false,
             spread_until: None,
             backoff: Backoff::default(),
             outage: false,
@@ -118,6 +119,7 @@ impl Delivery {
                 break;
             }
             self.open();
+            self.reopen = self.reopen && !self.logger.reopen(&self.name);
             while let Some(settled) = self.flight.try_join_next_with_id() {
                 self.settle(settled);
             }
@@ -133,6 +135,7 @@ impl Delivery {
                 Some(settled) = self.flight.join_next_with_id() => self.settle(settled),
                 opened = opening(&mut self.logger) => self.opened(opened),
                 () = self.inbox.filled.notified() => self.spread(deadline),
+                () = self.inbox.reopen.notified() => self.reopen = true,
                 () = until(self.retry_at) => self.retry_at = None,
                 () = until(self.spread_until) => self.spread_until = None,
                 () = until(deadline) => {}
@@ -162,8 +165,9 @@ impl Delivery {
     /// Something new came. It waits for the host's moment, unless there was more to be done anyway or the end has come.
     fn spread(&mut self, closing: Option<Instant>) {
         let idle = self.flight.is_empty() && self.retry_at.is_none() && self.outbox.is_empty();
-        if idle && closing.is_none() && !self.spread.is_zero() {
-            self.spread_until = Some(Instant::now() + self.spread);
+        let spread = self.inbox.spread();
+        if idle && closing.is_none() && !spread.is_zero() {
+            self.spread_until = Some(Instant::now() + spread);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The metric and metadata readers of a pipeline: which are to be read now, and what they have read.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     clock::Moment,
@@ -23,11 +23,14 @@ const EARLY: Duration = Duration::from_millis(50);
 pub(super) struct Readers {
     metrics: Vec<Metric>,
     metadata: Vec<Header>,
+    /// How many readers there were so far: a reader that is still being read may be gone when it comes back.
+    ids: usize,
     /// The sections of all metadata readers.
     pub(super) header: Arc<Metadata>,
 }
 
 struct Metric {
+    id: usize,
     name: &'static str,
     interval: Duration,
     defs: &'static [&'static MetricDef],
@@ -48,6 +51,7 @@ struct Metric {
 }
 
 struct Header {
+    id: usize,
     name: &'static str,
     interval: Duration,
     /// Gone while it is being read.
@@ -65,33 +69,100 @@ impl Readers {
         counters: &Counters,
         keep_zeros: bool,
     ) -> Self {
-        let metrics = metrics.into_iter().map(|reader| Metric {
-            name: reader.name,
-            interval: reader.interval,
-            defs: reader.metrics,
-            labels: reader.labels,
-            attached: reader.attached,
-            reader: Some(reader.reader),
-            begun: false,
-            delta: Delta::new(reader.name, keep_zeros),
-            selection: Selection::new(reader.selection),
-            ready: None,
-            late: false,
-            outage: Outage::default(),
-            counters: counters.reader(reader.name),
-        });
-        let metadata = metadata.into_iter().map(|reader| Header {
-            name: reader.name,
-            interval: reader.interval,
-            reader: Some(reader.reader),
-            last: None,
-            outage: Outage::default(),
-        });
-        Self {
-            metrics: metrics.collect(),
-            metadata: metadata.collect(),
+        let mut readers = Self {
+            metrics: Vec::new(),
+            metadata: Vec::new(),
+            ids: 0,
             header: Arc::default(),
+        };
+        for reader in metrics {
+            let metric = Metric::new(readers.next_id(), reader, counters, keep_zeros);
+            readers.metrics.push(metric);
         }
+        for reader in metadata {
+            let header = Header::new(readers.next_id(), reader);
+            readers.metadata.push(header);
+        }
+        readers
+    }
+
+    fn next_id(&mut self) -> usize {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// Goes on with these metric readers: those that are in `same` with what they have, the others anew, with windows that
+    /// start at `at`. Gives the place that each had before, if it goes on.
+    pub(super) fn change_metrics(
+        &mut self,
+        readers: Vec<super::Reader>,
+        same: &BTreeSet<String>,
+        counters: &Counters,
+        keep_zeros: bool,
+        at: Moment,
+    ) -> Vec<Option<usize>> {
+        let mut old: Vec<_> = std::mem::take(&mut self.metrics)
+            .into_iter()
+            .map(Some)
+            .collect();
+        let mut places = Vec::new();
+        for reader in readers {
+            let is_it = |metric: &Option<Metric>| {
+                let metric = metric.as_ref();
+                metric.is_some_and(|metric| metric.name == reader.name)
+            };
+            let place = old.iter().position(is_it);
+            let place = place.filter(|_| same.contains(reader.name));
+            let metric = match place.and_then(|place| old[place].take()) {
+                Some(metric) => metric.go_on(reader, keep_zeros),
+                None => {
+                    let mut new = Metric::new(self.next_id(), reader, counters, keep_zeros);
+                    new.delta.start(at);
+                    new
+                }
+            };
+            places.push(place);
+            self.metrics.push(metric);
+        }
+        places
+    }
+
+    /// Goes on with these metadata readers: those that are in `same` with what they have, the others anew. The sections of
+    /// those that are gone are gone, too.
+    pub(super) fn change_metadata(
+        &mut self,
+        readers: Vec<super::Metadata>,
+        same: &BTreeSet<String>,
+    ) {
+        let mut old = std::mem::take(&mut self.metadata);
+        for reader in readers {
+            let place = old.iter().position(|header| header.name == reader.name);
+            let going_on = place.map(|place| old.remove(place));
+            let header = match going_on.filter(|_| same.contains(reader.name)) {
+                Some(header) => Header {
+                    interval: reader.interval,
+                    ..header
+                },
+                None => Header::new(self.next_id(), reader),
+            };
+            self.metadata.push(header);
+        }
+        for gone in old {
+            if self.header.sections.contains_key(gone.name) {
+                Arc::make_mut(&mut self.header).sections.remove(gone.name);
+            }
+        }
+    }
+
+    /// The places of the metric readers that are not in `same`, and their names.
+    pub(super) fn without(&self, same: &BTreeSet<String>) -> Vec<(usize, &'static str)> {
+        let names = self.metrics.iter().map(|metric| metric.name).enumerate();
+        names.filter(|(_, name)| !same.contains(*name)).collect()
+    }
+
+    /// The names of all metric readers, by place.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.metrics.iter().map(|metric| metric.name)
     }
 
     /// The interval of each metric reader, by place.
@@ -116,41 +187,41 @@ impl Readers {
             if metric.attached.status != Status::Ok {
                 return None;
             }
-            metric
-                .reader
-                .take()
-                .map(|reader| Job::Metric(place, reader))
+            let reader = metric.reader.take()?;
+            Some(Job::Metric(metric.id, reader))
         };
         places.iter().filter_map(begin).collect()
     }
 
     /// Jobs for the metadata readers whose interval has passed.
     pub(super) fn metadata_jobs(&mut self, now: Moment) -> Vec<Job> {
-        let begin = |(place, header): (usize, &mut Header)| {
+        let begin = |header: &mut Header| {
             let due = header
                 .last
                 .is_none_or(|last| now.boot.saturating_sub(last.boot) + EARLY >= header.interval);
             let reader = if due { header.reader.take() } else { None }?;
             header.last = Some(now);
-            Some(Job::Metadata(place, reader))
+            Some(Job::Metadata(header.id, reader))
         };
-        self.metadata
-            .iter_mut()
-            .enumerate()
-            .filter_map(begin)
-            .collect()
+        self.metadata.iter_mut().filter_map(begin).collect()
     }
 
     /// Takes a reader back, with what it read.
     pub(super) fn accept(&mut self, done: Done) {
         match done.outcome {
-            Outcome::Metric(place, reader, read) => {
-                let metric = &mut self.metrics[place];
+            Outcome::Metric(id, reader, read) => {
+                let mut metrics = self.metrics.iter_mut();
+                let Some(metric) = metrics.find(|metric| metric.id == id) else {
+                    return;
+                };
                 metric.reader = Some(reader);
                 metric.accept(done.at, done.took, read);
             }
-            Outcome::Metadata(place, reader, read) => {
-                let header = &mut self.metadata[place];
+            Outcome::Metadata(id, reader, read) => {
+                let mut metadata = self.metadata.iter_mut();
+                let Some(header) = metadata.find(|header| header.id == id) else {
+                    return;
+                };
                 header.reader = Some(reader);
                 header.outage.note(header.name, read.as_ref().err());
                 if let Ok(new) = read {
@@ -199,7 +270,48 @@ impl Readers {
     }
 }
 
+impl Header {
+    fn new(id: usize, reader: super::Metadata) -> Self {
+        Self {
+            id,
+            name: reader.name,
+            interval: reader.interval,
+            reader: Some(reader.reader),
+            last: None,
+            outage: Outage::default(),
+        }
+    }
+}
+
 impl Metric {
+    fn new(id: usize, reader: super::Reader, counters: &Counters, keep_zeros: bool) -> Self {
+        Self {
+            id,
+            name: reader.name,
+            interval: reader.interval,
+            defs: reader.metrics,
+            labels: reader.labels,
+            attached: reader.attached,
+            reader: Some(reader.reader),
+            begun: false,
+            delta: Delta::new(reader.name, keep_zeros),
+            selection: Selection::new(reader.selection),
+            ready: None,
+            late: false,
+            outage: Outage::default(),
+            counters: counters.reader(reader.name),
+        }
+    }
+
+    /// With what another configuration says of it; `reader` itself is not needed.
+    fn go_on(mut self, reader: super::Reader, keep_zeros: bool) -> Self {
+        self.interval = reader.interval;
+        self.labels = reader.labels;
+        self.selection = self.selection.go_on(reader.selection);
+        self.delta.keep_zeros(keep_zeros);
+        self
+    }
+
     /// Leaves the entities in the source that are reported by themselves, and what stands for the rest.
     fn select(&mut self, source: &mut Source) {
         self.selection.apply(&mut source.metrics);

@@ -59,6 +59,15 @@ impl Resolution {
         std::mem::take(&mut self.pending)
     }
 
+    /// Gives what is not complete of the stream of a reader that is gone.
+    pub(super) fn finish_of(&mut self, reader: &str) -> Option<Shaped> {
+        let place = self
+            .pending
+            .iter()
+            .position(|pending| pending.reader == Some(reader))?;
+        Some(self.pending.remove(place))
+    }
+
     /// Which multiple of the resolution a time lies behind.
     fn place(&self, time: WallTime) -> i64 {
         (time + EARLY).div_euclid(self.length)

@@ -1,33 +1,23 @@
 //! Runs the pipeline: ticks, reads, envelopes, outputs, shutdown.
 
 use std::{
-    fs,
     future::{Future, pending},
     pin::pin,
     sync::Arc,
-    thread::JoinHandle,
     time::Duration,
 };
 
-use tokio::{
-    sync::{Notify, oneshot, watch},
-    task::{JoinSet, spawn_blocking},
-    time::{Instant, sleep, timeout},
-};
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{
-    Pipeline, SpoolSync,
+    Change, Order, Output, Pipeline,
     clock::{self, Clock, Moment},
     counters::Counters,
     envelope::Assembler,
-    inbox::Inbox,
-    output::Delivery,
+    outputs::Outputs,
     random,
     readers::Readers,
     schedule::Schedule,
-    spool::{self, dead_letters::DeadLetters, worker::Worker},
-    state::{Keeper, StateDir},
-    streams::Streams,
     sweep::Sweeper,
 };
 use crate::{
@@ -42,26 +32,31 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long the last writing of the state may take.
-const LAST_WRITE: Duration = Duration::from_secs(2);
+pub(super) const LAST_WRITE: Duration = Duration::from_secs(2);
 
 impl Pipeline {
-    /// Reads and delivers until `stop` resolves; then reads once more, drains the outputs within the drain limit and closes
-    /// them. Needs a tokio runtime with time enabled. A reader that hangs keeps a blocking thread of the runtime: end the
+    /// Reads and delivers until `stop` resolves, and does what it is asked for between two ticks; then reads once more,
+    /// drains the outputs within the drain limit and closes them. Needs a tokio runtime with time enabled. A reader that hangs keeps a blocking thread of the runtime: end the
     /// runtime with `shutdown_background`.
     ///
     /// # Errors
     /// The kernel gives no random numbers for the streams' ids.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        self.run_by(clock::system(), stop).await
+    pub async fn run(
+        self,
+        orders: mpsc::Receiver<Order>,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        self.run_by(clock::system(), orders, stop).await
     }
 
-    async fn run_by(mut self, clock: Clock, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-        for output in &mut self.outputs {
-            output.spread = output
-                .spread
-                .mul_f64(f64::from(self.place) / 2_f64.powi(32));
-        }
-        let keep_zeros = self.outputs.iter().any(|output| output.shape.keep_zeros);
+    async fn run_by(
+        mut self,
+        clock: Clock,
+        orders: mpsc::Receiver<Order>,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        spread(&mut self.outputs, self.place);
+        let keep_zeros = keep_zeros(&self.outputs);
         let outputs = Outputs::start(self.outputs, self.state_dir, &self.counters, &clock)?;
         let readers = Readers::new(self.readers, self.metadata, &self.counters, keep_zeros);
         let ticker = Ticker {
@@ -72,11 +67,14 @@ impl Pipeline {
             assembler: Assembler::new(self.names),
             begun: false,
             counters: self.counters,
+            outputs,
+            place: self.place,
+            drain_limit: self.drain_limit,
         };
-        ticker.run(&outputs, &self.pulse, stop).await;
+        let (outputs, drain_limit) = ticker.run(orders, &self.pulse, stop).await;
         self.pulse
-            .beat(Stage::Draining, self.drain_limit + 2 * LAST_WRITE);
-        outputs.stop(self.drain_limit).await;
+            .beat(Stage::Draining, drain_limit + 2 * LAST_WRITE);
+        outputs.stop(drain_limit).await;
         Ok(())
     }
 
@@ -122,6 +120,17 @@ impl Pipeline {
     }
 }
 
+/// Sends begin within this time of a tick; when exactly depends on the host's place among all hosts.
+fn spread(outputs: &mut [Output], place: u32) {
+    for output in outputs {
+        output.spread = output.spread.mul_f64(f64::from(place) / 2_f64.powi(32));
+    }
+}
+
+fn keep_zeros(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| output.shape.keep_zeros)
+}
+
 /// Reads at each tick and gives the outputs an envelope.
 struct Ticker {
     clock: Clock,
@@ -132,10 +141,20 @@ struct Ticker {
     /// Whether there was a tick: the first one is the baseline.
     begun: bool,
     counters: Arc<Counters>,
+    outputs: Outputs,
+    /// The host's, as in [`Pipeline`].
+    place: u32,
+    drain_limit: Duration,
 }
 
 impl Ticker {
-    async fn run(mut self, outputs: &Outputs, pulse: &Pulse, stop: impl Future<Output = ()>) {
+    /// Gives what is left to be done: the outputs, and how long they may take for it.
+    async fn run(
+        mut self,
+        mut orders: mpsc::Receiver<Order>,
+        pulse: &Pulse,
+        stop: impl Future<Output = ()>,
+    ) -> (Outputs, Duration) {
         let mut stop = pin!(stop);
         let now = (self.clock)();
         pulse.beat(Stage::Starting, self.until_next());
@@ -143,12 +162,19 @@ impl Ticker {
         loop {
             tokio::select! {
                 () = &mut stop => break,
+                Some(order) = orders.recv() => match order {
+                    Order::Reopen => self.outputs.reopen(),
+                    Order::Change(change) => {
+                        self.change(change).await;
+                        pulse.put_off(self.until_next());
+                    }
+                },
                 () = self.next_tick() => {
                     let now = (self.clock)();
                     let due = self.schedule.fire(now);
                     self.counters.missed_ticks.add(due.missed);
                     let stage = if self.begun { Stage::Measuring } else { Stage::Baseline };
-                    self.tick(now, &due.readers, outputs).await;
+                    self.tick(now, &due.readers).await;
                     // A tick that nobody is due at moves nothing.
                     if !due.readers.is_empty() {
                         pulse.beat(stage, self.until_next());
@@ -159,8 +185,74 @@ impl Ticker {
         pulse.beat(Stage::Draining, LONGEST_WAIT);
         if self.begun {
             let all = self.readers.all();
-            self.tick((self.clock)(), &all, outputs).await;
+            self.tick((self.clock)(), &all).await;
         }
+        (self.outputs, self.drain_limit)
+    }
+
+    /// Goes on with another configuration. What ends is read once more, so that its last window is whole; what begins has its
+    /// baseline at once.
+    async fn change(&mut self, change: Change) {
+        let now = (self.clock)();
+        let ending = self.readers.without(&change.same.readers);
+        if self.begun && !ending.is_empty() {
+            let places: Vec<_> = ending.iter().map(|(place, _)| *place).collect();
+            self.tick(now, &places).await;
+        }
+        let Change {
+            readers,
+            metadata,
+            mut outputs,
+            drain_limit,
+            same,
+            done,
+        } = change;
+        self.drain_limit = drain_limit;
+        spread(&mut outputs, self.place);
+        let keep_zeros = keep_zeros(&outputs);
+        let now = (self.clock)();
+        let places =
+            self.readers
+                .change_metrics(readers, &same.readers, &self.counters, keep_zeros, now);
+        self.readers.change_metadata(metadata, &same.metadata);
+        let changed =
+            self.outputs
+                .change(outputs, &same.outputs, drain_limit, &self.counters, done);
+        if let Err(error) = changed {
+            tracing::error!("outputs go on as they are: {error:#}");
+        }
+        for (_, gone) in ending {
+            if !self.readers.names().any(|name| name == gone) {
+                self.outputs
+                    .inboxes()
+                    .for_each(|inbox| inbox.flush_of(gone));
+            }
+        }
+        if !self.begun {
+            self.schedule = Schedule::new(self.readers.intervals(), now);
+            self.sweeper.start(self.readers.metadata_jobs(now));
+            return;
+        }
+        let intervals: Vec<_> = self.readers.intervals().collect();
+        let timers = places.iter().copied().zip(intervals);
+        self.schedule.change(timers, now);
+        self.begin(&places, now).await;
+    }
+
+    /// Takes the baseline of the readers that had no place before, and reads the metadata that is due.
+    async fn begin(&mut self, places: &[Option<usize>], now: Moment) {
+        let is_new = |(place, before): (usize, &Option<usize>)| before.is_none().then_some(place);
+        let new: Vec<_> = places.iter().enumerate().filter_map(is_new).collect();
+        for (place, name) in self.readers.names().enumerate() {
+            if new.contains(&place) {
+                self.assembler.start_of(name, now);
+            }
+        }
+        let mut jobs = self.readers.metric_jobs(&new);
+        jobs.extend(self.readers.metadata_jobs(now));
+        self.sweeper.start(jobs);
+        self.sweeper.settled(PATIENCE, LONGEST_WAIT).await;
+        self.collect();
     }
 
     /// How long it is to the next tick. Without readers there is none.
@@ -178,7 +270,7 @@ impl Ticker {
     }
 
     /// Reads the readers that are due. The first time gives the baseline, every other time an envelope.
-    async fn tick(&mut self, now: Moment, due: &[usize], outputs: &Outputs) {
+    async fn tick(&mut self, now: Moment, due: &[usize]) {
         self.collect();
         if !self.begun {
             self.readers.start(now);
@@ -201,7 +293,7 @@ impl Ticker {
         self.readers.select(&mut sources);
         let header = Arc::clone(&self.readers.header);
         let mut tick = self.assembler.assemble(now, header, sources);
-        for inbox in &outputs.inboxes {
+        for inbox in self.outputs.inboxes() {
             inbox.accept(&mut tick);
         }
     }
@@ -211,121 +303,6 @@ impl Ticker {
         for done in self.sweeper.take() {
             self.readers.accept(done);
         }
-    }
-}
-
-/// All outputs at work.
-pub(super) struct Outputs {
-    pub(super) inboxes: Vec<Arc<Inbox>>,
-    deliveries: JoinSet<()>,
-    closing: watch::Sender<Option<Instant>>,
-    /// Threads of spools and dead letters.
-    spools: Vec<JoinHandle<()>>,
-    keeper: JoinSet<()>,
-    last_write: oneshot::Sender<()>,
-}
-
-impl Outputs {
-    /// Must be called in a runtime.
-    pub(super) fn start(
-        outputs: Vec<super::Output>,
-        state_dir: Option<Arc<StateDir>>,
-        counters: &Counters,
-        clock: &Clock,
-    ) -> anyhow::Result<Self> {
-        let start = random::bits()?;
-        let past = state_dir
-            .as_ref()
-            .and_then(|state_dir| state_dir.past().ok());
-        let past = past.cloned().unwrap_or_default();
-        let changed = Arc::new(Notify::new());
-        let (closing, closed) = watch::channel(None);
-        let mut deliveries = JoinSet::new();
-        let mut inboxes = Vec::new();
-        let mut spools = Vec::new();
-        for output in outputs {
-            let mut dead_letters = None;
-            if let (Some(bytes), Some(state_dir)) = (output.dead_letter_bytes, &state_dir) {
-                let folder = state_dir.path().join("dead_letters").join(&output.name);
-                let letters = DeadLetters::new(folder, output.name.clone(), bytes);
-                let (sender, thread) = letters.start()?;
-                dead_letters = Some(sender);
-                spools.push(thread);
-            }
-            let inbox = Arc::new(Inbox::new(
-                &output,
-                Streams::new(output.name.clone(), start, &past),
-                Arc::clone(&changed),
-                counters.output(&output.name),
-                output.spool.is_some() && state_dir.is_some(),
-                dead_letters,
-            ));
-            inboxes.push(Arc::clone(&inbox));
-            if let (Some(spooling), Some(state_dir)) = (output.spool, &state_dir) {
-                let settings = spool::Settings {
-                    folder: state_dir.path().join("spool").join(&output.name),
-                    output: output.name.clone(),
-                    bytes: spooling.bytes,
-                    when_full: output.when_full,
-                    syncs: spooling.sync != SpoolSync::None,
-                    boot_id: boot_id()?,
-                };
-                let (state_dir, inbox) = (Arc::clone(state_dir), Arc::clone(&inbox));
-                spools.push(Worker::start(settings, spooling.sync, state_dir, inbox)?);
-            }
-            let delivery = Delivery::new(output, inbox, Arc::clone(clock));
-            deliveries.spawn(delivery.run(closed.clone()));
-        }
-        let (last_write, last) = oneshot::channel();
-        let mut keeper = JoinSet::new();
-        if let Some(state_dir) = state_dir {
-            let inboxes = inboxes.clone();
-            keeper.spawn(
-                Keeper {
-                    state_dir,
-                    inboxes,
-                    changed,
-                }
-                .run(last),
-            );
-        }
-        Ok(Self {
-            inboxes,
-            deliveries,
-            closing,
-            spools,
-            keeper,
-            last_write,
-        })
-    }
-
-    /// Lets the outputs deliver what they have, within the limit.
-    pub(super) async fn stop(mut self, limit: Duration) {
-        self.inboxes.iter().for_each(|inbox| inbox.flush());
-        self.closing.send_replace(Some(Instant::now() + limit));
-        while let Some(ended) = self.deliveries.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!("an output broke down: {error}");
-            }
-        }
-        self.inboxes.iter().for_each(|inbox| inbox.finish());
-        let written = spawn_blocking(|| self.spools.into_iter().all(|spool| spool.join().is_ok()));
-        if !matches!(timeout(LAST_WRITE, written).await, Ok(Ok(true))) {
-            tracing::warn!("the spools could not be written in time");
-        }
-        // Without a state folder nobody listens.
-        self.last_write.send(()).ok();
-        if timeout(LAST_WRITE, self.keeper.join_all()).await.is_err() {
-            tracing::warn!("the state could not be written in time");
-        }
-    }
-}
-
-/// Tells this start of the machine from others. One that cannot be known is taken for another.
-fn boot_id() -> anyhow::Result<String> {
-    match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
-        Ok(text) => Ok(text.trim().to_owned()),
-        Err(_) => Ok(format!("unknown-{:016x}", random::bits()?)),
     }
 }
 

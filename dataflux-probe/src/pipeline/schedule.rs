@@ -60,6 +60,29 @@ impl Schedule {
         }
     }
 
+    /// Goes on with other readers: for each, the place that it had, if it runs already, and its interval. One whose interval
+    /// is new begins at an aligned tick at least half of it after its last one, or after now.
+    pub(super) fn change(
+        &mut self,
+        readers: impl IntoIterator<Item = (Option<usize>, Duration)>,
+        now: Moment,
+    ) {
+        let mut old: Vec<_> = std::mem::take(&mut self.timers)
+            .into_iter()
+            .map(Some)
+            .collect();
+        for (place, interval) in readers {
+            let timer = match place.and_then(|place| old[place].take()) {
+                Some(timer) if timer.interval == interval => timer,
+                other => {
+                    let last = other.and_then(|timer| timer.last).unwrap_or(now);
+                    Timer::begun(interval, last, &now)
+                }
+            };
+            self.timers.push(timer);
+        }
+    }
+
     /// When the next reader is due, on CLOCK_MONOTONIC. `None` if there is no reader.
     pub(super) fn next(&self) -> Option<Duration> {
         self.timers.iter().map(|timer| timer.deadline).min()
@@ -88,6 +111,22 @@ impl Schedule {
 }
 
 impl Timer {
+    /// One whose last tick was at `last`, whatever its interval was then.
+    fn begun(interval: Duration, last: Moment, now: &Moment) -> Self {
+        let mut timer = Self {
+            interval,
+            deadline: Duration::ZERO,
+            last: Some(last),
+            place: 0,
+        };
+        timer.aim(now);
+        // The tick before the first one that is aimed at was not missed.
+        let ahead = nanoseconds(timer.deadline.saturating_sub(now.monotonic));
+        let first = now.wall + ahead + nanoseconds(TOLERANCE);
+        timer.place = first.div_euclid(nanoseconds(interval).max(1)) - 1;
+        timer
+    }
+
     /// The next aligned tick that is at least half an interval after the last one: aligning anew makes no tiny windows.
     fn aim(&mut self, now: &Moment) {
         let earliest = match &self.last {
@@ -237,6 +276,26 @@ mod tests {
                 "{step}: {second}"
             );
         }
+    }
+
+    #[test]
+    fn readers_that_go_on_keep_their_ticks_and_new_ones_begin_with_half_an_interval_at_least() {
+        let mut schedule = Schedule::new([SECOND, 4 * SECOND, 2 * SECOND], at(500, 0));
+        for second in 1..=3 {
+            schedule.fire(at(second * 1_000, 0));
+        }
+        // The one of 1 s goes on, that of 4 s gets 2 s, that of 2 s is gone, one of 2 s is new.
+        let now = at(3_600, 0);
+        let changed = [(Some(1), 2 * SECOND), (Some(0), SECOND), (None, 2 * SECOND)];
+        schedule.change(changed, now);
+        assert_eq!(next(&schedule), 4_000);
+        // Its last tick was the first one, at 1 s.
+        assert_eq!(schedule.fire(at(4_000, 0)), due(&[0, 1], 0));
+        assert_eq!(schedule.fire(at(5_000, 0)), due(&[1], 0));
+        // 4 s came less than half an interval after it began.
+        assert_eq!(schedule.fire(at(6_000, 0)), due(&[0, 1, 2], 0));
+        assert_eq!(schedule.fire(at(7_000, 0)), due(&[1], 0));
+        assert_eq!(schedule.fire(at(8_000, 0)), due(&[0, 1, 2], 0));
     }
 
     #[test]

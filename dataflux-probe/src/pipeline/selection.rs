@@ -97,6 +97,15 @@ struct Running {
 }
 
 impl Selection {
+    /// With the rules of another configuration: begins anew if they differ.
+    pub(super) fn go_on(self, rules: Rules) -> Self {
+        if self.rules == rules {
+            self
+        } else {
+            Self::new(rules)
+        }
+    }
+
     pub(super) fn new(rules: Rules) -> Self {
         Self {
             rules,

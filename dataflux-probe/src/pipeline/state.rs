@@ -5,7 +5,7 @@ use std::{
     io::{ErrorKind, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -166,10 +166,50 @@ fn file(state_dir: &Path) -> PathBuf {
     state_dir.join("streams.json")
 }
 
+/// The outputs whose streams are to be kept, and what those came to that a reload has ended.
+#[derive(Default)]
+pub(super) struct Kept(Mutex<(Vec<Arc<Inbox>>, Ends)>);
+
+impl Kept {
+    /// From now on this output's streams follow those that ended before.
+    pub(super) fn add(&self, inbox: &Arc<Inbox>) {
+        self.lock().0.push(Arc::clone(inbox));
+    }
+
+    /// This output has ended.
+    pub(super) fn remove(&self, inbox: &Arc<Inbox>) {
+        let ends = inbox.ends();
+        let (inboxes, gone) = &mut *self.lock();
+        inboxes.retain(|one| !Arc::ptr_eq(one, inbox));
+        gone.extend(ends);
+    }
+
+    /// What those came to that have ended.
+    pub(super) fn gone(&self) -> Ends {
+        self.lock().1.clone()
+    }
+
+    fn ends(&self) -> Ends {
+        let (inboxes, gone) = &*self.lock();
+        let mut ends = gone.clone();
+        ends.extend(inboxes.iter().flat_map(|inbox| inbox.ends()));
+        ends
+    }
+
+    fn recall(&self, past: &Ends) {
+        self.lock().0.iter().for_each(|inbox| inbox.recall(past));
+    }
+
+    /// Whole after a panic, too: every change is one call.
+    fn lock(&self) -> MutexGuard<'_, (Vec<Arc<Inbox>>, Ends)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Writes what the outputs come to, whenever `changed` says so and once more when `last` resolves.
 pub(super) struct Keeper {
     pub(super) state_dir: Arc<StateDir>,
-    pub(super) inboxes: Vec<Arc<Inbox>>,
+    pub(super) kept: Arc<Kept>,
     pub(super) changed: Arc<Notify>,
 }
 
@@ -187,7 +227,7 @@ impl Keeper {
                     ended = timeout(PACE, &mut last).await.is_ok();
                 }
             }
-            let ends = self.ends();
+            let ends = self.kept.ends();
             if ends == written && !ended {
                 continue;
             }
@@ -196,7 +236,7 @@ impl Keeper {
             // Only the last one is forced to disk: doing so every second would disturb what is measured.
             let saved = spawn_blocking(move || keep(&state_dir, copy, ended)).await;
             if late && let Ok(past) = self.state_dir.past() {
-                self.inboxes.iter().for_each(|inbox| inbox.recall(past));
+                self.kept.recall(past);
             }
             match saved.map_err(anyhow::Error::from).flatten() {
                 Ok(()) => {
@@ -213,10 +253,6 @@ impl Keeper {
                 }
             }
         }
-    }
-
-    fn ends(&self) -> Ends {
-        self.inboxes.iter().flat_map(|inbox| inbox.ends()).collect()
     }
 }
 

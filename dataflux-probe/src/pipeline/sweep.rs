@@ -23,9 +23,9 @@ use crate::{
 
 /// A reader to be read. It comes back with what it read, so that it can never run beside itself.
 pub(super) enum Job {
-    /// A metric reader and its place.
+    /// A metric reader and its id.
     Metric(usize, Box<dyn MetricReader>),
-    /// A metadata reader and its place.
+    /// A metadata reader and its id.
     Metadata(usize, Box<dyn MetadataReader>),
 }
 
@@ -49,15 +49,15 @@ impl Job {
     pub(super) fn run(self, clock: &Clock) -> Done {
         let at = clock();
         let outcome = match self {
-            Self::Metric(place, mut reader) => {
+            Self::Metric(id, mut reader) => {
                 let mut snapshot = Snapshot::default();
                 let read = without_panic(|| reader.read(&mut snapshot));
-                Outcome::Metric(place, reader, read.map(|()| snapshot))
+                Outcome::Metric(id, reader, read.map(|()| snapshot))
             }
-            Self::Metadata(place, mut reader) => {
+            Self::Metadata(id, mut reader) => {
                 let mut metadata = Metadata::default();
                 let read = without_panic(|| reader.read(&mut metadata));
-                Outcome::Metadata(place, reader, read.map(|()| metadata))
+                Outcome::Metadata(id, reader, read.map(|()| metadata))
             }
         };
         let took = clock().monotonic.saturating_sub(at.monotonic);

@@ -48,9 +48,36 @@ pub struct FileLock {
     pub abi: i32,
     /// The root folder itself, and folders that do not exist and whose nearest parent it is: nothing may be written there.
     pub out_of_reach: Vec<PathBuf>,
+    /// Folders and files that may be read, with all below them.
+    read: Vec<PathBuf>,
+    /// Folders that may be written to as well.
+    write: Vec<PathBuf>,
 }
 
 impl FileLock {
+    /// Those of these files and folders that are not within what may be read or written: they need another start.
+    pub(crate) fn beyond(&self, files: &Files) -> Vec<PathBuf> {
+        let within = |rules: &[PathBuf], path: &Path| {
+            let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            rules.iter().any(|rule| {
+                let rule = fs::canonicalize(rule);
+                rule.is_ok_and(|rule| path.starts_with(rule))
+            })
+        };
+        let writable = |folder: &&PathBuf| {
+            let there = nearest(folder);
+            there.is_some_and(|folder| within(&self.write, &folder))
+        };
+        let readable = |file: &&PathBuf| {
+            let folders = folders_of(file);
+            let may = |folder: &PathBuf| within(&self.read, folder) || within(&self.write, folder);
+            !folders.is_empty() && folders.iter().all(may)
+        };
+        let write = files.write.iter().filter(|folder| !writable(folder));
+        let read = files.read.iter().filter(|file| !readable(file));
+        write.chain(read).cloned().collect()
+    }
+
     /// What somebody has to do something about.
     pub(super) fn problems(&self) -> impl Iterator<Item = String> {
         self.out_of_reach.iter().map(|folder| {
@@ -99,6 +126,8 @@ pub(super) fn lock(plan: &Plan) -> anyhow::Result<FileLock> {
     let mut lock = FileLock {
         abi,
         out_of_reach: Vec::new(),
+        read: Vec::new(),
+        write: Vec::new(),
     };
     let mut write = Vec::new();
     for folder in &plan.files.write {
@@ -114,8 +143,9 @@ pub(super) fn lock(plan: &Plan) -> anyhow::Result<FileLock> {
         .handle_access(AccessFs::from_all(RIGHTS))?
         .scope(Scope::Signal)?
         .create()?
-        .add_rules(path_beneath_rules(read, reading()))?
-        .add_rules(path_beneath_rules(write, writing()))?;
+        .add_rules(path_beneath_rules(&read, reading()))?
+        .add_rules(path_beneath_rules(&write, writing()))?;
+    (lock.read, lock.write) = (read, write);
     if plan.keeps(Keep::Execution) {
         let all = reading() | AccessFs::Execute;
         rules = rules.add_rules(path_beneath_rules(["/"], all))?;
@@ -248,10 +278,7 @@ fn reach(folder: &Path) -> Vec<PathBuf> {
     let Ok(folder) = std::path::absolute(folder) else {
         return Vec::new();
     };
-    let there = folder
-        .ancestors()
-        .find_map(|path| fs::canonicalize(path).ok());
-    let Some(there) = there.filter(|there| there != Path::new("/")) else {
+    let Some(there) = nearest(&folder).filter(|there| there != Path::new("/")) else {
         return Vec::new();
     };
     let parent = there.parent().unwrap_or(Path::new("/"));
@@ -265,6 +292,14 @@ fn reach(folder: &Path) -> Vec<PathBuf> {
     } else {
         vec![there]
     }
+}
+
+/// The folder itself, or the nearest one above it that is there.
+fn nearest(folder: &Path) -> Option<PathBuf> {
+    let folder = std::path::absolute(folder).ok()?;
+    folder
+        .ancestors()
+        .find_map(|path| fs::canonicalize(path).ok())
 }
 
 fn is_empty(folder: &Path) -> bool {
@@ -300,6 +335,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_beyond_the_rules_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        for folder in ["logs/app", "etc", "other"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let lock = FileLock {
+            abi: 1,
+            out_of_reach: Vec::new(),
+            read: vec![root.join("etc")],
+            write: vec![root.join("logs")],
+        };
+        let beyond = |read: &[&str], write: &[&str]| {
+            let all = |names: &[&str]| names.iter().map(|name| root.join(name)).collect();
+            lock.beyond(&Files {
+                read: all(read),
+                write: all(write),
+            })
+        };
+        let within = ["logs", "logs/app", "logs/app/new/folder"];
+        assert_eq!(
+            beyond(&["etc/secret", "etc/new", "logs/x"], &within),
+            [PathBuf::new(); 0]
+        );
+        assert_eq!(
+            beyond(&["other/secret"], &["etc", "other", "logs/../other"]),
+            ["etc", "other", "logs/../other", "other/secret"].map(|name| root.join(name))
+        );
+    }
+
+    #[test]
     fn a_file_that_comes_later_counts_by_what_is_there() {
         let root = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(root.path()).unwrap();
@@ -330,6 +396,8 @@ mod tests {
         let lock = FileLock {
             abi: 1,
             out_of_reach: vec!["/".into(), "/no-such-folder".into()],
+            read: Vec::new(),
+            write: Vec::new(),
         };
         let told: Vec<_> = lock.problems().collect();
         assert!(told[0].starts_with("files directly in / "), "{told:?}");

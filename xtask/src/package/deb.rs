@@ -16,9 +16,11 @@ use crate::{
     workspace,
 };
 
-/// Tags that are known. The manual is `dataflux-probe help` and the documents in the package; and the package is the project's
-/// own and no upload to Debian, which would close a bug there.
-const EXPLAINED: [&str; 2] = ["no-manual-page", "initial-upload-closes-no-bugs"];
+/// Tags that are known. The package is the project's own and no upload to Debian, which would close a bug there.
+const EXPLAINED: [&str; 1] = ["initial-upload-closes-no-bugs"];
+
+/// Shells whose completions are installed.
+const SHELLS: [&str; 3] = ["bash", "fish", "zsh"];
 
 /// Builds kernel objects, probe and package, and gives the package's path.
 pub(super) fn build() -> anyhow::Result<PathBuf> {
@@ -37,6 +39,7 @@ pub(super) fn pack(folder: &Path, revision: u32) -> anyhow::Result<PathBuf> {
         Some(tool) => tool,
         None => CARGO_DEB.install(|_| {})?,
     };
+    manual(&folder.join("manual"))?;
     let package = folder.join(format!("dataflux-probe-{revision}.deb"));
     command::run(
         Command::new(tool)
@@ -47,6 +50,20 @@ pub(super) fn pack(folder: &Path, revision: u32) -> anyhow::Result<PathBuf> {
             .arg(&package),
     )?;
     Ok(package)
+}
+
+/// What the release program says of itself: manual pages, and completions.
+fn manual(folder: &Path) -> anyhow::Result<()> {
+    let probe = workspace::root().join("target/release/dataflux-probe");
+    let pages = folder.join("man");
+    fs::create_dir_all(&pages).with_context(|| format!("cannot make {}", pages.display()))?;
+    command::run(Command::new(&probe).arg("man").arg("--dir").arg(&pages))?;
+    for shell in SHELLS {
+        let script = command::read(Command::new(&probe).args(["completions", shell]))?;
+        let path = folder.join(shell);
+        fs::write(&path, script).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Fails for every complaint that is not explained here.

@@ -4,7 +4,10 @@ use std::future::pending;
 
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::loggers::{Logger, SendError};
+use crate::{
+    loggers::{Logger, SendError},
+    pipeline::sweep::without_panic,
+};
 
 /// A logger that came back from being opened.
 pub(super) type Opened = (Box<dyn Logger>, Result<(), SendError>);
@@ -15,6 +18,23 @@ pub(super) enum Place {
     Closed(Box<dyn Logger>),
     Opening(JoinHandle<Opened>),
     Gone,
+}
+
+impl Place {
+    /// Lets the logger open its files anew, and says whether it is here.
+    pub(super) fn reopen(&mut self, output: &str) -> bool {
+        let Self::Open(logger) = self else {
+            return false;
+        };
+        let reopened = without_panic(|| {
+            logger.reopen();
+            Ok(())
+        });
+        if let Err(panic) = reopened {
+            tracing::error!(output, "reopening its files: {panic:#}");
+        }
+        true
+    }
 }
 
 /// Resolves when a logger that is being opened is back; never, if none is.

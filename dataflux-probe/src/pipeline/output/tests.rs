@@ -111,7 +111,6 @@ impl Bench {
             Arc::new(Notify::new()),
             Arc::new(OutputCounters::default()),
             false,
-            None,
         ));
         let (closing, closed) = watch::channel(None);
         let delivery = Delivery::new(output, Arc::clone(&inbox), script.clock());

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 use super::{
     super::{
@@ -12,6 +12,7 @@ use super::{
         fakes::{EVENTS, FakeReader, LEVEL, Script},
         selection::Rules,
         shape::{Entities, Shape},
+        state::StateDir,
     },
     *,
 };
@@ -27,6 +28,7 @@ mod health;
 mod outage;
 mod outputs;
 mod readers;
+mod reload;
 
 /// What every fake reader may give.
 static DEFS: &[&MetricDef] = &[&EVENTS, &LEVEL];
@@ -81,6 +83,7 @@ struct Bench {
     capture: Capture,
     script: Script,
     stop: Arc<Notify>,
+    orders: mpsc::Receiver<Order>,
 }
 
 impl Bench {
@@ -101,6 +104,7 @@ impl Bench {
             capture,
             script: Script::new(),
             stop: Arc::default(),
+            orders: mpsc::channel(1).1,
         }
     }
 
@@ -130,7 +134,9 @@ impl Bench {
         let stop = Arc::clone(&self.stop);
         let running = self
             .pipeline
-            .run_by(self.script.clock(), async move { stop.notified().await });
+            .run_by(self.script.clock(), self.orders, async move {
+                stop.notified().await;
+            });
         let ending = async {
             end.await;
             self.stop.notify_one();

@@ -69,7 +69,7 @@ fn a_reader_that_hangs_does_not_stop_the_pulse() {
         .read("hangs", 100 * MS, move |_| Ok(held.recv()?))
         .count("works", 100 * MS);
     let mut beats = bench.pipeline.pulse.watch();
-    let running = Pipeline::run(bench.pipeline, async move {
+    let running = Pipeline::run(bench.pipeline, bench.orders, async move {
         // The real clock: while a thread is at work, a paused one stands still.
         let mut ready = 0;
         while ready < 5 {
@@ -112,5 +112,6 @@ async fn without_ticks_the_pulse_ends() {
         sleep(3 * SECOND).await;
         assert!(is_ready(&beats), "it moves again");
     };
-    bench.pipeline.run_by(clock, stop).await.unwrap();
+    let running = bench.pipeline.run_by(clock, bench.orders, stop);
+    running.await.unwrap();
 }
