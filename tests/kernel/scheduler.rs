@@ -20,27 +20,46 @@ use crate::{
 };
 
 /// Scenario: the machine does what it does; the kernel's own count is read right before and right after each drain.
-/// Guarantees: the probe's count always lies between the two.
+/// Guarantees: the probe's count always lies between the two. The kernel counts a switch a moment before its tracepoint fires
+/// (`__schedule` of kernel/sched/core.c), so one on each other CPU may be under way at the first read and at the last; a count
+/// that is off by no more goes again from the beginning, and anything else is wrong at once.
 #[test]
 fn context_switches_lie_between_the_kernels_own_counts() {
+    const ATTEMPTS: usize = 5;
     let Some(_machine) = machine() else { return };
     let hidden = process_1_is_hidden();
+    let others = thread::available_parallelism().expect("CPUs").get() as u64 - 1;
     let mut reader = Attached::new("scheduler", "");
-    let first = Switches::read(&mut reader);
-    for round in 0..100 {
-        thread::sleep(Duration::from_millis(20));
-        let rise = Switches::read(&mut reader).since(&first);
-        let bracket = if hidden {
-            rise.not_of_process_1()
-        } else {
-            rise.all.clone()
-        };
-        assert!(
-            bracket.contains(&rise.counted),
-            "round {round}: {} is not in {bracket:?}",
-            rise.counted
-        );
+    for attempt in 1..=ATTEMPTS {
+        let first = Switches::read(&mut reader);
+        let agrees = (0..100).all(|round| {
+            thread::sleep(Duration::from_millis(20));
+            let rise = Switches::read(&mut reader).since(&first);
+            let bracket = if hidden {
+                rise.not_of_process_1()
+            } else {
+                rise.all.clone()
+            };
+            let under_way = bracket.start().saturating_sub(others)..=bracket.end() + others;
+            assert!(
+                under_way.contains(&rise.counted),
+                "round {round}: {} is not in {bracket:?}",
+                rise.counted
+            );
+            let agrees = bracket.contains(&rise.counted);
+            if !agrees {
+                println!(
+                    "attempt {attempt}, round {round}: {} is not in {bracket:?}",
+                    rise.counted
+                );
+            }
+            agrees
+        });
+        if agrees {
+            return;
+        }
     }
+    panic!("a switch was under way {ATTEMPTS} times");
 }
 
 /// Scenario: 23 children are forked, run a program and are reaped, and 23 threads begin and end.
