@@ -45,6 +45,9 @@ pub enum EntityKey {
 }
 
 impl EntityKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Device, Self::Interface, Self::Cgroup];
+
     /// As it stands in an envelope.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -226,6 +229,16 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them, from best to worst.
+    pub const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::Degraded,
+        Self::Suspect,
+        Self::Unsupported,
+        Self::Denied,
+        Self::Failed,
+    ];
+
     /// As it stands in an envelope.
     #[must_use]
     pub const fn name(self) -> &'static str {

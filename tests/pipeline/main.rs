@@ -6,6 +6,7 @@ mod container;
 mod deploy;
 mod diagnostics;
 mod file_logger;
+mod formats;
 mod grid;
 mod health;
 mod kills;

@@ -10,6 +10,7 @@ mod metrics;
 mod once;
 mod reload;
 mod run;
+mod schema;
 mod spool;
 mod start;
 
@@ -69,6 +70,9 @@ enum Command {
     /// Every metric: name, kind, unit, labels, meaning.
     #[command(after_help = metrics::EXAMPLES)]
     Metrics(metrics::Arguments),
+    /// The JSON Schema (2020-12) of what formatter `json` writes.
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::Arguments),
     /// What works on this machine, what it may do, and the way out where something is in the way.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Arguments),
@@ -116,6 +120,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         (Some(Command::Once(arguments)), _) => once::run(&arguments, out)?,
         (Some(Command::List), _) => list::run(out)?,
         (Some(Command::Metrics(arguments)), _) => metrics::run(&arguments, out)?,
+        (Some(Command::Schema(arguments)), _) => schema::run(&arguments, out)?,
         (Some(Command::Doctor(arguments)), _) => doctor::run(&arguments, out)?,
         (Some(Command::Health(arguments)), _) => return health::run(&arguments, out),
         (Some(Command::Spool(arguments)), _) => return spool::run(&arguments, out),

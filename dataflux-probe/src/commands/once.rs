@@ -3,10 +3,12 @@
 use std::{io::Write, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
 
 use super::start;
 use crate::{
     config::{self, Config, Registries},
+    formatters,
     health::Pulse,
     metadata::names::Names,
     pipeline::Pipeline,
@@ -16,6 +18,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   sudo dataflux-probe once                                    all there is, after five seconds
   sudo dataflux-probe once --window 1s --format json | jq .header
+  sudo dataflux-probe once --format csv > now.csv             in any format that needs no options
   dataflux-probe once --config probe.toml                     the readers of a configuration; its outputs get nothing
 
 Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.";
@@ -29,31 +32,18 @@ pub(super) struct Arguments {
     /// How long to measure.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     window: Duration,
-    /// How to print it.
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// How to print it: a formatter with its default options.
+    #[arg(long, value_name = "FORMATTER", default_value = "text", value_parser = names())]
+    format: String,
 }
 
-/// The formatters that commands offer.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub(super) enum Format {
-    /// For people.
-    Text,
-    /// One line of JSON.
-    Json,
-}
-
-impl Format {
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
+fn names() -> PossibleValuesParser {
+    let names = formatters::REGISTRY.iter().map(|plugin| plugin.name);
+    names.collect::<Vec<_>>().into()
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut everything = start::everything(arguments.format.name())?;
+    let mut everything = start::everything(&arguments.format)?;
     let output = everything.outputs.pop();
     let output = output.context("the configuration of everything has an output")?;
     let config = match &arguments.config {
@@ -74,7 +64,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         drain_limit: Duration::ZERO,
     };
     let numbered = pipeline.once(arguments.window)?;
-    let mut text = Vec::new();
+    let mut text = output.formatter.file_header().to_vec();
     output
         .formatter
         .format(&numbered, config::now(), &mut text)?;

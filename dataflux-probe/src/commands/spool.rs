@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::once::Format;
 use crate::{
     config::{Config, Registries},
     pipeline::spool::reading::{self, Kind},
@@ -121,6 +120,24 @@ fn folders(
 }
 
 /// Gives the exit code.
+/// The formatters that `cat` offers.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// One line of JSON.
+    Json,
+}
+
+impl Format {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
     match &arguments.action {
         Action::List(source) => list::run(source, out),

@@ -11,13 +11,19 @@ use crate::{
     plugin::testing,
 };
 
-fn format(name: &str, config: &str, numbered: &Numbered, trans_time: i64) -> String {
+/// What a formatter with this configuration writes.
+pub(super) fn bytes(name: &str, config: &str, numbered: &Numbered, trans_time: i64) -> Vec<u8> {
     let plugin = REGISTRY.iter().find(|plugin| plugin.name == name).unwrap();
     let context = testing::context(Path::new("/nowhere"));
     let formatter = plugin.build_from(config, &context).unwrap();
-    let mut bytes = Vec::new();
+    let mut bytes = b"left alone".to_vec();
     formatter.format(numbered, trans_time, &mut bytes).unwrap();
-    String::from_utf8(bytes).unwrap()
+    bytes.split_off(b"left alone".len())
+}
+
+/// The same as text.
+pub(super) fn format(name: &str, config: &str, numbered: &Numbered, trans_time: i64) -> String {
+    String::from_utf8(bytes(name, config, numbered, trans_time)).unwrap()
 }
 
 /// The series of a source in the order of the model: metric by metric in JSON, so by metric here.

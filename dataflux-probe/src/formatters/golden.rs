@@ -11,38 +11,60 @@ use serde_json::Value as Json;
 use super::REGISTRY;
 use crate::{model::Numbered, plugin::testing};
 use cases::TRANS_TIME;
+pub(super) use cases::{all, first};
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
 const CONTRACT: &str = include_str!("../../../docs/envelope.md");
 
 /// The ending of a golden file's name, the formatter it is of, and that one's configuration.
-const FORMATS: [(&str, &str, &str); 4] = [
+const FORMATS: [(&str, &str, &str); 7] = [
+    ("csv", "csv", ""),
     ("json", "json", ""),
+    ("lp", "influx", ""),
+    ("msgpack", "msgpack", ""),
+    ("rows.json", "json", "shape = \"rows\""),
+    ("template.txt", "template", TEMPLATE),
     ("txt", "text", ""),
+];
+
+/// What only one case is written with.
+const VARIANTS: [(&str, &str, &str); 4] = [
     ("bars.txt", "text", "histograms = \"bars\""),
     ("off.txt", "text", "histograms = \"off\""),
+    (
+        "signed.lp",
+        "influx",
+        "integers = \"signed\"\nbuckets = true",
+    ),
+    ("spreadsheet.csv", "csv", "spreadsheet = true"),
 ];
+
+const TEMPLATE: &str = r#"
+line = "{stop_time|unix_ms} {host.name|word} {metric}{{{entity},{labels}}} {value|base} {p99.9|seconds|round:3} {rate|human}"
+missing = "-"
+header = "time host series value p99.9 rate""#;
 
 fn format(name: &str, config: &str, numbered: &Numbered) -> Vec<u8> {
     let plugin = REGISTRY.iter().find(|plugin| plugin.name == name).unwrap();
     let context = testing::context(Path::new("/nowhere"));
     let formatter = plugin.build_from(config, &context).unwrap();
-    let mut bytes = b"left alone".to_vec();
+    let mut bytes = formatter.file_header().to_vec();
     formatter.format(numbered, TRANS_TIME, &mut bytes).unwrap();
-    bytes.strip_prefix(b"left alone").unwrap().to_vec()
+    bytes
 }
 
 fn json() -> [Json; 4] {
-    cases::all()
-        .map(|(_, numbered)| serde_json::from_slice(&format("json", "", &numbered)).unwrap())
+    all().map(|(_, numbered)| serde_json::from_slice(&format("json", "", &numbered)).unwrap())
 }
 
 #[test]
 fn formatters_write_what_the_golden_files_hold() {
     let mut wrong = Vec::new();
-    for (ending, name, config) in FORMATS {
-        for (case, numbered) in cases::all() {
-            if !config.is_empty() && case != "first" {
+    let formats = FORMATS.iter().map(|format| (format, None));
+    let variants = VARIANTS.iter().map(|format| (format, Some("first")));
+    for ((ending, name, config), only) in formats.chain(variants) {
+        for (case, numbered) in all() {
+            if only.is_some_and(|only| only != case) {
                 continue;
             }
             let path = format!("{FILES}/{case}.{ending}");
@@ -60,7 +82,7 @@ fn formatters_write_what_the_golden_files_hold() {
 
 #[test]
 fn json_is_one_line_per_record() {
-    for (case, numbered) in cases::all() {
+    for (case, numbered) in all() {
         let bytes = format("json", "", &numbered);
         let newline = bytes.iter().position(|&byte| byte == b'\n');
         assert_eq!(newline, Some(bytes.len() - 1), "{case}");

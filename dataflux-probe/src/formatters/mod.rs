@@ -3,11 +3,21 @@
 #[cfg(test)]
 mod arbitrary;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod golden;
+mod csv;
+mod document;
 mod fields;
-mod json;
+mod influx;
+pub(crate) mod json;
+mod msgpack;
+mod naming;
+mod numbers;
 pub(crate) mod rfc3339;
+mod template;
 mod text;
+mod writer;
 
 use std::ptr;
 
@@ -38,7 +48,14 @@ pub trait Formatter: Send + Sync {
 }
 
 /// Every formatter, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[&json::PLUGIN, &text::PLUGIN];
+pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[
+    &csv::PLUGIN,
+    &influx::PLUGIN,
+    &json::PLUGIN,
+    &msgpack::PLUGIN,
+    &template::PLUGIN,
+    &text::PLUGIN,
+];
 
 /// The series, those of a metric one after the other, metrics in the order of their first series.
 fn by_metric(metrics: &[Metric]) -> Vec<&Metric> {

@@ -4,10 +4,9 @@
 
 mod bars;
 mod head;
-mod scale;
+pub(super) mod scale;
 
 use std::{
-    borrow::Cow,
     io::{self, Write as _},
     sync::Arc,
     time::Duration,
@@ -16,12 +15,14 @@ use std::{
 use dataflux_common::histogram::highest;
 use serde::Deserialize;
 
-use super::{Fields, Formatter, by_metric};
+use super::{
+    Fields, Formatter, by_metric,
+    naming::{EntityNames, visible},
+};
 use crate::{
     histogram::quantile,
     model::{
-        Buckets, EntityKey, Envelope, Metric, MetricDef, Numbered, Source, Status, Unit, Value,
-        WallTime,
+        Buckets, Envelope, Metric, MetricDef, Numbered, Source, Status, Unit, Value, WallTime,
     },
     plugin::{Needs, Plugin},
 };
@@ -162,10 +163,17 @@ impl Text {
     }
 }
 
-/// A source's status unless it is ok, its window unless it is the envelope's, and what it misses.
+/// A source's status unless it is ok, its labels, its window unless it is the envelope's, and what it misses.
 fn write_notes(source: &Source, envelope: &Envelope, out: &mut Vec<u8>) -> io::Result<()> {
     if source.health.status != Status::Ok {
-        writeln!(out, "  {}", clean(&source.health.to_string()))?;
+        writeln!(out, "  {}", visible(&source.health.to_string()))?;
+    }
+    if !source.labels.is_empty() {
+        let labels = source.labels.iter();
+        let labels: Vec<_> = labels
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        writeln!(out, "  labels: {}", visible(&labels.join(", ")))?;
     }
     let length = source.window.duration;
     if differ(length, envelope.window.duration) {
@@ -241,21 +249,13 @@ fn write_shape(unit: Unit, buckets: &Buckets, out: &mut Vec<u8>) -> io::Result<(
 
 /// Entity and label values: `vda read`. A number says which label it is of: `cpu=0`.
 fn series(metric: &Metric) -> String {
-    let entity = metric.entity.as_ref().map(|entity| {
-        let (id, name) = metric.id_and_name();
-        match (name, id) {
-            (Some(name), _) => clean(name).into_owned(),
-            (None, Some(id)) => entity.kind.format_id(id),
-            (None, None) if entity.key == EntityKey::Other => "other".to_owned(),
-            (None, None) => "?".to_owned(),
-        }
-    });
+    let entity = EntityNames::of(metric).map(|entity| visible(entity.shown()).into_owned());
     let labels = metric.def.labels.iter().zip(&metric.labels);
     let labels = labels.map(|(name, value)| {
         if value.bytes().all(|byte| byte.is_ascii_digit()) {
             format!("{name}={value}")
         } else {
-            clean(value).into_owned()
+            visible(value).into_owned()
         }
     });
     entity
@@ -263,23 +263,6 @@ fn series(metric: &Metric) -> String {
         .chain(labels)
         .collect::<Vec<_>>()
         .join(" ")
-}
-
-/// Text from outside without what moves the cursor or colours the terminal.
-fn clean(text: &str) -> Cow<'_, str> {
-    if text.contains(char::is_control) {
-        let visible = |character: char| {
-            let control = character.is_control();
-            control
-                .then(|| character.escape_default())
-                .into_iter()
-                .flatten()
-                .chain((!control).then_some(character))
-        };
-        Cow::Owned(text.chars().flat_map(visible).collect())
-    } else {
-        Cow::Borrowed(text)
-    }
 }
 
 /// Ends a line without the spaces that its last column left.

@@ -318,4 +318,5 @@ impl Logger for File {
     fn claims(&self) -> Vec<String> {
         self.claims.clone()
     }
+
 }

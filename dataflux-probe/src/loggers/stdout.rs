@@ -107,7 +107,7 @@ impl Stream {
         let (written, result) = write_all(output, &bytes);
         if let Some(last) = bytes[..written].last() {
             self.begun = true;
-            self.torn = *last != b'\n';
+            self.torn = written < bytes.len() && *last != b'\n';
         }
         result.map_err(classify)
     }

@@ -3,13 +3,16 @@
 use super::{EntityKey, Kind, Metric};
 
 impl Kind {
+    /// What they are called, all of them.
+    pub const NAMES: [&str; 3] = ["counter", "gauge", "histogram"];
+
     /// As it stands in an envelope: `counter`, `gauge`, `histogram`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Counter { .. } => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
+            Self::Counter { .. } => Self::NAMES[0],
+            Self::Gauge => Self::NAMES[1],
+            Self::Histogram => Self::NAMES[2],
         }
     }
 }

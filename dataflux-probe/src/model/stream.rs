@@ -82,6 +82,15 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::QueueFull,
+        Self::Rejected,
+        Self::Unformattable,
+        Self::Stopped,
+        Self::Damaged,
+    ];
+
     /// As it stands in an envelope.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -55,7 +55,7 @@ def!(
     Bytes,
     &["operation"]
 );
-def!(TIME, "cpu.time", COUNTER, Nanoseconds, &["cpu", "mode"]);
+def!(TIME, "cpu.time_per_cpu", COUNTER, Nanoseconds, &["cpu", "mode"]);
 def!(RECEIVED, "interface.received", COUNTER, Bytes, &[]);
 def!(TEMPERATURE, "statsd.gauge", Kind::Gauge, Count, &["place"]);
 def!(SWITCHES, "scheduler.switches", COUNTER, Count, &["kind"]);
@@ -159,7 +159,7 @@ fn gap(first: u64, last: u64, cause: Cause) -> Gap {
 }
 
 /// Every case, by the name of its files.
-pub(super) fn all() -> [(&'static str, Numbered); 4] {
+pub(in crate::formatters) fn all() -> [(&'static str, Numbered); 4] {
     [
         ("empty", empty()),
         ("example", example()),
@@ -202,7 +202,7 @@ fn example() -> Numbered {
 }
 
 /// A stream's first envelope, after a stream that lost its end, with every kind of value and of entity.
-fn first() -> Numbered {
+pub(in crate::formatters) fn first() -> Numbered {
     let window = window(9, 10);
     let (vda, sdb) = (|| device(254 << 20, "vda"), || device(8 << 20 | 16, "sdb"));
     let long: Vec<_> = (40..160)

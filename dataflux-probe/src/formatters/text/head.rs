@@ -2,9 +2,9 @@
 
 use std::io::{self, Write as _};
 
-use super::{clean, scale::time};
+use super::scale::time;
 use crate::{
-    formatters::{Fields, rfc3339::Rfc3339},
+    formatters::{Fields, naming::visible, rfc3339::Rfc3339},
     model::{Gap, Numbered, WallTime, Window},
 };
 
@@ -31,11 +31,11 @@ pub(super) fn write(numbered: &Numbered, fields: &Fields, out: &mut Vec<u8>) -> 
     for (section, key) in [("host", "name"), ("os", "kernel")] {
         let fact = fields.fact(&numbered.envelope.metadata, section, key);
         if let Some(fact) = fact.and_then(|fact| fact.as_str()) {
-            write!(out, "  {}", clean(fact))?;
+            write!(out, "  {}", visible(fact))?;
         }
     }
     let (first, last) = (*numbered.range.start(), *numbered.range.end());
-    let id = clean(&numbered.stream.id);
+    let id = visible(&numbered.stream.id);
     writeln!(out, "  {id} {}", numbers(first, last))?;
 
     if first < last {
@@ -63,7 +63,7 @@ pub(super) fn write(numbered: &Numbered, fields: &Fields, out: &mut Vec<u8>) -> 
     let mut earlier = numbered.stream.previous.as_ref();
     while let Some(previous) = earlier {
         let (date, stop) = date_and_time(previous.stop_time);
-        let id = clean(&previous.id);
+        let id = visible(&previous.id);
         write!(
             out,
             "  before: {id} up to #{}, {date} {stop} UTC",

@@ -17,7 +17,7 @@ const EXACT: f64 = 10_000.0;
 const HUGE: f64 = 1e6;
 
 /// A value of a unit: `120`, `48.2k`, `1.50KiB`, `45.1us`.
-pub(super) fn amount(unit: Unit, value: f64) -> String {
+pub(in crate::formatters) fn amount(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Count if value.fract() == 0.0 && value.abs() < EXACT => format!("{value}"),
         Unit::Count => scale(value, 1000.0, &COUNTS),

@@ -146,7 +146,7 @@ impl Test {
         let (what, words): (_, Vec<&str>) = match &self.field {
             Field::Reader => ("reader", known.readers.to_vec()),
             Field::Name => ("metric", known.metrics.iter().map(|def| def.name).collect()),
-            Field::Kind => ("kind", Vec::from(KINDS)),
+            Field::Kind => ("kind", Vec::from(Kind::NAMES)),
             Field::Unit => ("unit", Unit::ALL.map(Unit::name).into()),
             Field::Label(label) => return known_label(label, known),
             Field::Id(_) | Field::EntityName(_) => return Ok(()),
@@ -196,7 +196,7 @@ impl Field {
         match self {
             Self::Reader => reader.into(),
             Self::Name => def.name.into(),
-            Self::Kind => kind(def.kind).into(),
+            Self::Kind => def.kind.name().into(),
             Self::Unit => def.unit.name().into(),
             Self::Label(label) => {
                 let place = def.labels.iter().position(|name| name == label);
@@ -220,16 +220,6 @@ fn of_kind(metric: &Metric, kind: EntityKind) -> bool {
         .entity
         .as_ref()
         .is_some_and(|entity| entity.kind == kind)
-}
-
-const KINDS: [&str; 3] = ["counter", "gauge", "histogram"];
-
-const fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Counter { .. } => KINDS[0],
-        Kind::Gauge => KINDS[1],
-        Kind::Histogram => KINDS[2],
-    }
 }
 
 impl Pattern {
