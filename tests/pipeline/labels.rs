@@ -7,10 +7,10 @@ use serde_json::Value;
 
 /// One envelope of the real machine.
 fn once(metrics: &str) -> Value {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("probe.toml");
     let text = format!("{metrics}\n[output.a]\nformatter = 'json'\nlogger = 'stdout'\n");
-    fs::write(&file, text).unwrap();
+    fs::write(&file, text).expect("a configuration");
     let file = file.display().to_string();
     let arguments = [
         "once", "--window", "50ms", "--format", "json", "--config", &file,

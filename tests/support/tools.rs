@@ -11,6 +11,7 @@ use crate::probe;
 /// # Panics
 /// It fails, or is missing although it was installed.
 #[must_use]
+#[expect(clippy::print_stdout, reason = "the test says what it skipped")]
 pub fn printed(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)

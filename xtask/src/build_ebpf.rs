@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -178,7 +179,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         .with_context(|| format!("cannot list {}", folder.display()))
 }
 
-/// Copies a folder without build outputs and history.
+/// Copies a folder without build outputs and history; links stay links, as some go round in circles.
 fn copy_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
     for path in files(from)? {
         let name = path.file_name().context("a listed file has a name")?;
@@ -186,7 +187,9 @@ fn copy_sources(from: &Path, to: &Path) -> anyhow::Result<()> {
             continue;
         }
         let copy = to.join(name);
-        if path.is_dir() {
+        if let Ok(target) = fs::read_link(&path) {
+            symlink(target, &copy).with_context(|| format!("cannot link {}", copy.display()))?;
+        } else if path.is_dir() {
             fs::create_dir(&copy).with_context(|| format!("cannot create {}", copy.display()))?;
             copy_sources(&path, &copy)?;
         } else {
