@@ -54,7 +54,8 @@ static STATE: MetricDef = gauge(
 static OFFSET: MetricDef = gauge(
     "clock.offset",
     Unit::Nanoseconds,
-    "How far the clock is off, as far as the kernel was asked to correct it and has not yet; chrony does that otherwise.",
+    "What the kernel has yet to add to the clock (above 0) or to take off it, of what it was asked to by ntpd or systemd-timesyncd; \
+     chrony steers by the rate.",
     &[],
 );
 static CORRECTION: MetricDef = gauge(

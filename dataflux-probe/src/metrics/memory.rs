@@ -27,7 +27,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         ..Needs::NOTHING
     },
     example: "\
-# details = false    # the rarer lines of /proc/meminfo and the pools of huge pages by size: 25 gauges or more; default false
+# details = false    # the rarer lines of /proc/meminfo and the pools of huge pages by size: some 30 gauges; default false
 # nodes = true       # series for each NUMA node, where there is more than one with memory; default true
 ",
     metrics: &METRICS,

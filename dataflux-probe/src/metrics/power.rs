@@ -23,7 +23,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     },
     example: "\
 enabled = false         # virtual machines have nothing that measures it; switch it on where there is something
-# Counters of energy run over. What was used is known as long as they are read before they could do so twice: every minute does.
+# Counters of energy run over: with an `interval` of more than a minute there may be no way to tell how often, and no energy.
 # max_sensors = 256     # of hwmon; more are left out and the source is degraded; default 256
 ",
     metrics: &[&ENERGY, &SENSOR],

@@ -277,8 +277,8 @@ pub(super) static DETAILS: [Event; 39] = [
             ("unlocked", &["unevictable_pgs_munlocked"]),
             ("stranded", &["unevictable_pgs_stranded"]),
         ],
-        "Pages put on the list of those that cannot be reclaimed, taken off it, locked by mlock, unlocked, and found still to be \
-         there after unlocking.",
+        "Pages put on the list of those that cannot be reclaimed, taken off it, locked by mlock, unlocked, and left on \
+         it after unlocking.",
     ),
     event(
         "vm.pages_pinned",

@@ -129,7 +129,7 @@ pub(super) static EVENTS: [Event; 11] = [
             ("anonymous", &["workingset_refault_anon"]),
             ("file", &["workingset_refault_file"]),
         ],
-        "Pages that were reclaimed and soon needed again.",
+        "Pages that were reclaimed and needed again.",
     ),
     event(
         "vm.compaction_stalls",
