@@ -15,6 +15,7 @@ pub(super) use cases::{all, first};
 
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
 const CONTRACT: &str = include_str!("../../../docs/envelope.md");
+const DOCUMENT: &str = include_str!("../../../docs/formatters.md");
 
 /// The ending of a golden file's name, the formatter it is of, and that one's configuration.
 const FORMATS: [(&str, &str, &str); 7] = [
@@ -153,4 +154,32 @@ fn the_example_of_the_contract_is_what_the_formatter_writes() {
     let example: Json = serde_json::from_str(example).unwrap();
     let [_, written, ..] = json();
     assert_eq!(example, written);
+}
+
+#[test]
+fn the_examples_of_every_format_are_what_is_written() {
+    let example = |name, config| {
+        let [_, (_, numbered), ..] = all();
+        format(name, config, &numbered)
+    };
+    let template = DOCUMENT
+        .lines()
+        .find(|line| line.starts_with("    line = "));
+    let own = ("", "template", template.unwrap());
+    let mut written = BTreeSet::new();
+    for (_, name, config) in FORMATS.into_iter().chain([own]) {
+        let bytes = example(name, config);
+        let text = String::from_utf8_lossy(&bytes);
+        written.extend(text.lines().map(str::to_owned));
+    }
+    let packed = example("msgpack", "");
+    let hex: String = packed.iter().map(|byte| format!("{byte:02x} ")).collect();
+    let blocks: Vec<_> = DOCUMENT.split("```").skip(1).step_by(2).collect();
+    assert_eq!(blocks.len(), 6, "one for each format");
+    for block in blocks {
+        for line in block.lines().skip(1) {
+            let is_written = written.contains(line) || hex.starts_with(line);
+            assert!(is_written, "no formatter writes {line}");
+        }
+    }
 }

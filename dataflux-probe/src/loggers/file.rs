@@ -318,5 +318,4 @@ impl Logger for File {
     fn claims(&self) -> Vec<String> {
         self.claims.clone()
     }
-
 }

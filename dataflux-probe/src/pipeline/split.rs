@@ -104,11 +104,17 @@ fn halves(sources: &[Source]) -> Option<(Vec<Source>, Vec<Source>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::{
         super::fakes::{FakeFormatter, source},
         *,
     };
-    use crate::model::{Stream, Value, Window};
+    use crate::{
+        formatters::REGISTRY,
+        model::{Stream, Value, Window},
+        plugin::testing,
+    };
 
     const FORMATTER: FakeFormatter = FakeFormatter { fails: |_| false };
 
@@ -168,5 +174,29 @@ mod tests {
         assert!(parts(&FORMATTER, &record(&[0]), 10).unwrap().is_none());
         let broken = FakeFormatter { fails: |_| true };
         assert!(parts(&broken, &record(&[2]), 150).is_err());
+    }
+
+    #[test]
+    fn every_format_can_be_cut() {
+        let context = testing::context(Path::new("/nowhere"));
+        for plugin in REGISTRY {
+            let config = match plugin.name {
+                "template" => "line = '{metric} {value}'",
+                _ => "",
+            };
+            let formatter = plugin.build_from(config, &context).unwrap();
+            let whole = record(&[40, 0, 60, 1]);
+            let limit = format(&*formatter, &whole, 0, 0).unwrap().len() * 3 / 4;
+            let parts = parts(&*formatter, &whole, limit).unwrap().unwrap();
+            assert!(parts.len() > 1, "{}", plugin.name);
+            for part in &parts {
+                let length = format(&*formatter, part, 0, 0).unwrap().len();
+                assert!(
+                    length <= limit,
+                    "{}: {length} is above {limit}",
+                    plugin.name
+                );
+            }
+        }
     }
 }

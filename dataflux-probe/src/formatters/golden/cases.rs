@@ -55,7 +55,13 @@ def!(
     Bytes,
     &["operation"]
 );
-def!(TIME, "cpu.time_per_cpu", COUNTER, Nanoseconds, &["cpu", "mode"]);
+def!(
+    TIME,
+    "cpu.time_per_cpu",
+    COUNTER,
+    Nanoseconds,
+    &["cpu", "mode"]
+);
 def!(RECEIVED, "interface.received", COUNTER, Bytes, &[]);
 def!(TEMPERATURE, "statsd.gauge", Kind::Gauge, Count, &["place"]);
 def!(SWITCHES, "scheduler.switches", COUNTER, Count, &["kind"]);

@@ -145,10 +145,22 @@ fn every_kind_of_value_has_its_placeholders() {
 fn text_from_outside_breaks_no_line() {
     let gauges = |line: &str| lines(line, "statsd.gauge ").swap_remove(1);
     for (line, expected) in [
-        ("{metric} {labels}", r#"statsd.gauge place=quote " slash \ escape \u{1b}[31m\n,rack=7"#),
-        ("{metric} {labels|json}", r#"statsd.gauge "place=quote \" slash \\ escape \u001b[31m\n,rack=7""#),
-        ("{metric} {labels|csv}", r#"statsd.gauge "place=quote "" slash \ escape \u{1b}[31m\n,rack=7""#),
-        ("{metric} {labels|word|upper}", "statsd.gauge PLACE_QUOTE___SLASH___ESCAPE___31M__RACK_7"),
+        (
+            "{metric} {labels}",
+            r#"statsd.gauge place=quote " slash \ escape \u{1b}[31m\n,rack=7"#,
+        ),
+        (
+            "{metric} {labels|json}",
+            r#"statsd.gauge "place=quote \" slash \\ escape \u001b[31m\n,rack=7""#,
+        ),
+        (
+            "{metric} {labels|csv}",
+            r#"statsd.gauge "place=quote "" slash \ escape \u{1b}[31m\n,rack=7""#,
+        ),
+        (
+            "{metric} {labels|word|upper}",
+            "statsd.gauge PLACE_QUOTE___SLASH___ESCAPE___31M__RACK_7",
+        ),
     ] {
         assert_eq!(gauges(line), expected);
     }
