@@ -36,8 +36,8 @@ fn labels_are_in_their_source() {
     assert!(sources[1].get("labels").is_none(), "{}", sources[1]);
 }
 
-/// Scenario: every interface, none but the loopback, all but it.
-/// Guarantees: each series of the reader belongs to the interfaces that are asked for.
+/// Scenario: every interface, none but the loopback, all but it, none by itself.
+/// Guarantees: each series of the reader belongs to the interfaces that are asked for; those beyond the bound are together.
 #[test]
 fn a_reader_is_kept_to_some_interfaces() {
     let names = |keys: &str| -> BTreeSet<String> {
@@ -45,15 +45,19 @@ fn a_reader_is_kept_to_some_interfaces() {
         let sources = envelope["sources"].as_array().expect("sources").iter();
         let metrics = sources.flat_map(|source| source["metrics"].as_array().expect("metrics"));
         let series = metrics.flat_map(|metric| metric["series"].as_array().expect("series"));
-        series
-            .filter_map(|series| Some(series["interface"]["name"].as_str()?.to_owned()))
+        let interfaces = series.filter_map(|series| series.get("interface"));
+        interfaces
+            .map(|interface| match &interface["name"] {
+                Value::String(name) => name.clone(),
+                _ => interface.to_string(),
+            })
             .collect()
     };
     // Something has to happen on it.
     let listener = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let sending = std::thread::spawn(move || {
-        for _ in 0..2_000 {
+        for _ in 0..4_000 {
             listener.send_to(b"x", address).unwrap();
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
@@ -61,6 +65,8 @@ fn a_reader_is_kept_to_some_interfaces() {
     assert!(names("").contains("lo"));
     assert_eq!(names("include = ['l?']"), ["lo".to_owned()].into());
     assert!(!names("exclude = ['lo']").contains("lo"));
+    let other = serde_json::json!({"other": true}).to_string();
+    assert_eq!(names("max_entities = 0"), [other].into());
     sending.join().unwrap();
 }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod config_errors;
+mod config_texts;
 mod container;
 mod deploy;
 mod diagnostics;

@@ -161,9 +161,9 @@ fn a_state_folder_that_comes_later_is_taken() {
     );
 }
 
-/// Scenario: the same text as a file and as an argument of `check`, twice.
-/// Guarantees: the configuration's hash in the `agent` section is that of the text: the same after a restart, another one
-/// for another text.
+/// Scenario: the same configuration twice, with another comment, and with another value.
+/// Guarantees: the hash in the `agent` section is that of what is in force: the same after a restart and for another comment,
+/// another one for another value.
 #[test]
 fn the_agent_section_has_the_hash_of_the_configuration() {
     let hash = |text: &str| {
@@ -179,5 +179,6 @@ fn the_agent_section_has_the_hash_of_the_configuration() {
         "[metadata.agent]\n[metrics.memory]\n[output.a]\nformatter = 'json'\nlogger = 'stdout'\n";
     assert!(hash(text).is_string());
     assert_eq!(hash(text), hash(text));
-    assert_ne!(hash(text), hash(&format!("{text}\n")));
+    assert_eq!(hash(text), hash(&format!("{text}# that's all\n")));
+    assert_ne!(hash(text), hash(&format!("{text}queue_bytes = '1MiB'\n")));
 }

@@ -12,7 +12,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::start;
 use crate::{
-    config::{Config, Registries},
+    config::{Config, Registries, Setting},
     kernel::{ProgramOutcome, cost, objects, possible_cpus},
     metadata, metrics,
     model::{Health, Status},
@@ -37,12 +37,15 @@ pub(super) struct Arguments {
     /// Its readers and its view of the host instead of all readers there are; and whether its outputs could deliver.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Set one key of the configuration, as in probe.proc=/host/proc; once for each.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Setting>,
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     let mut config = match &arguments.config {
-        Some(path) => Config::load(path, Registries::BUILT_IN)?,
-        None => start::everything("json")?,
+        Some(path) => Config::load_with(path, &arguments.set, Registries::BUILT_IN)?,
+        None => start::everything("json", &arguments.set)?,
     };
     let roots = &config.context.roots;
     let capabilities = Capabilities::effective()?;

@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod config;
 mod doctor;
 mod health;
 mod list;
@@ -18,7 +19,7 @@ use std::{io::Write, path::PathBuf};
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
-use crate::diagnostics;
+use crate::{config::Setting, diagnostics};
 
 /// Kernel metrics of a Linux machine, as envelopes, without losing one.
 #[derive(Debug, Parser)]
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// How the probe speaks of itself.
     #[command(flatten)]
     pub diagnostics: diagnostics::Arguments,
+    /// Set one key beside the file, as in metrics.cpu.interval=1s; once for each.
+    #[arg(long, value_name = "KEY=VALUE", requires = "config")]
+    set: Vec<Setting>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -44,6 +48,7 @@ const EXAMPLES: &str = "\
 Examples:
   sudo dataflux-probe --config probe.toml    measure and deliver until stopped
   dataflux-probe check probe.toml            find every mistake in it, start nothing
+  dataflux-probe config show probe.toml      what it comes to, with variables, included files and defaults
   sudo dataflux-probe once --window 2s       all that can be measured, once
   sudo dataflux-probe doctor                 what works here, and why the rest does not
 
@@ -61,6 +66,9 @@ enum Command {
     /// Find every mistake in a configuration; starts nothing and needs no privileges.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Arguments),
+    /// The default configuration, and what a configuration comes to.
+    #[command(after_help = config::EXAMPLES)]
+    Config(config::Arguments),
     /// Measure one window, print it, exit.
     #[command(after_help = once::EXAMPLES)]
     Once(once::Arguments),
@@ -117,6 +125,7 @@ pub fn command_line() -> clap::Command {
 pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
     match (arguments.command, arguments.config) {
         (Some(Command::Check(arguments)), _) => check::run(&arguments, out)?,
+        (Some(Command::Config(arguments)), _) => config::run(&arguments, out)?,
         (Some(Command::Once(arguments)), _) => once::run(&arguments, out)?,
         (Some(Command::List), _) => list::run(out)?,
         (Some(Command::Metrics(arguments)), _) => metrics::run(&arguments, out)?,
@@ -126,7 +135,7 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         (Some(Command::Spool(arguments)), _) => return spool::run(&arguments, out),
         (Some(Command::Completions(arguments)), _) => completions::run(&arguments, out)?,
         (Some(Command::Man(arguments)), _) => man::run(&arguments, out)?,
-        (None, Some(config)) => return run::run(&config),
+        (None, Some(config)) => return run::run(&config, &arguments.set),
         (None, None) => unreachable!("clap asks for one of them"),
     }
     Ok(0)

@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::start;
 use crate::{
-    config::{self, Config, Registries},
+    config::{self, Config, Registries, Setting},
     formatters,
     health::Pulse,
     metadata::names::Names,
@@ -29,6 +29,9 @@ pub(super) struct Arguments {
     /// Its readers instead of all there are.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Set one key of the configuration, as in metrics.cpu.per_cpu=false; once for each.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Setting>,
     /// How long to measure.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     window: Duration,
@@ -43,11 +46,15 @@ fn names() -> PossibleValuesParser {
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut everything = start::everything(&arguments.format)?;
+    let own = match &arguments.config {
+        Some(_) => &[],
+        None => &*arguments.set,
+    };
+    let mut everything = start::everything(&arguments.format, own)?;
     let output = everything.outputs.pop();
     let output = output.context("the configuration of everything has an output")?;
     let config = match &arguments.config {
-        Some(path) => Config::load(path, Registries::BUILT_IN)?,
+        Some(path) => Config::load_with(path, &arguments.set, Registries::BUILT_IN)?,
         None => everything,
     };
     let mut readers = config.readers;

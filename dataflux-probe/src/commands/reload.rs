@@ -17,7 +17,7 @@ use tokio::{
 
 use super::start;
 use crate::{
-    config::{Config, Fingerprints, Registries},
+    config::{Config, Fingerprints, Registries, Setting},
     health::{Pulse, Settings},
     metrics,
     pipeline::{Change, Order, Same},
@@ -41,6 +41,8 @@ pub(super) struct Reloader {
 
 /// What was decided at the start, and stays.
 pub(super) struct Start {
+    /// What is set beside the file.
+    pub(super) settings: Vec<Setting>,
     pub(super) context: Context,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) health: Settings,
@@ -130,7 +132,8 @@ impl Reloader {
 
 /// The new configuration, its new readers attached, and what of it runs already.
 fn load(path: &Path, start: &Start, running: &Fingerprints) -> anyhow::Result<(Config, Same)> {
-    let mut config = Config::load_again(path, Registries::BUILT_IN, &start.context)?;
+    let mut config =
+        Config::load_again(path, &start.settings, Registries::BUILT_IN, &start.context)?;
     let obstacles = start.obstacles(&config, running, path);
     anyhow::ensure!(
         obstacles.is_empty(),

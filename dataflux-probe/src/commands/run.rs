@@ -23,7 +23,7 @@ use super::{
     start,
 };
 use crate::{
-    config::{Config, Registries},
+    config::{Config, Registries, Setting},
     diagnostics,
     health::{Monitor, Pulse},
     metadata::{host, names::Names},
@@ -42,8 +42,8 @@ const SAME: Duration = Duration::from_millis(50);
 const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
-pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
-    let config = Config::load(path, Registries::BUILT_IN)?;
+pub(super) fn run(path: &Path, settings: &[Setting]) -> anyhow::Result<u8> {
+    let config = Config::load_with(path, settings, Registries::BUILT_IN)?;
     let plan = Plan::new(&config, path);
     // From here on a signal does not end the process but the pipeline, which begins nothing before it is asked.
     let runtime = runtime::Builder::new_current_thread()
@@ -83,6 +83,7 @@ pub(super) fn run(path: &Path) -> anyhow::Result<u8> {
     let reloader = Reloader {
         path: path.to_owned(),
         start: Arc::new(Start {
+            settings: settings.to_vec(),
             context: config.context.clone(),
             state_dir: config.state_dir,
             health: config.health,

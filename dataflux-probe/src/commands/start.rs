@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    config::{Config, Invalid, Registries},
+    config::{Config, Invalid, Registries, Setting},
     kernel::{Kernel, ProgramOutcome, load::Outcome, objects},
     metrics::AttachError,
     model::{Health, Status},
@@ -67,7 +67,7 @@ pub(super) fn give_up(plan: &Plan) -> Option<FileLock> {
 }
 
 /// A configuration of all readers, with one output that has this formatter.
-pub(super) fn everything(formatter: &str) -> Result<Config, Invalid> {
+pub(super) fn everything(formatter: &str, settings: &[Setting]) -> Result<Config, Invalid> {
     let registries = Registries::BUILT_IN;
     let metadata = registries
         .metadata
@@ -84,7 +84,7 @@ pub(super) fn everything(formatter: &str) -> Result<Config, Invalid> {
     text.push_str(&format!(
         "[output.once]\nformatter = \"{formatter}\"\nlogger = \"stdout\"\n"
     ));
-    Config::parse(Path::new("everything"), text, registries)
+    Config::parse_with(Path::new("everything"), text, settings, registries)
 }
 
 fn health(error: AttachError) -> Health {
@@ -197,7 +197,7 @@ mod tests {
             reader("memory", None),
             reader("scheduler", Some(AttachError::Denied(Capability::Bpf))),
         ];
-        let everything = everything("json").unwrap_or_else(|error| panic!("{error}"));
+        let everything = everything("json", &[]).unwrap_or_else(|error| panic!("{error}"));
         attach_all(readers.iter_mut(), &everything.context);
         let fared: Vec<_> = readers
             .iter()

@@ -1,12 +1,18 @@
 //! The configuration file: what runs, and the values with units in it.
 
+mod text;
 pub mod section;
 pub mod values;
+pub mod variables;
+pub(crate) mod secrets;
+mod effective;
+mod gather;
 mod health;
 mod known;
 mod outputs;
 mod problem;
 mod readers;
+mod settings;
 
 use std::{
     collections::BTreeMap,
@@ -30,11 +36,14 @@ use crate::{
 };
 use outputs::Choice;
 use problem::Problems;
-use section::File;
+use text::File;
 use values::Time;
+use variables::Environment;
 
+pub use effective::Effective;
 pub use problem::Invalid;
 pub use section::Section;
+pub use settings::Setting;
 
 /// The plugins that a configuration can name.
 #[derive(Clone, Copy)]
@@ -81,10 +90,21 @@ pub struct Config {
     pub keep: Vec<Keep>,
     /// What the section of each of these plugins and outputs says, by its path.
     pub fingerprints: Fingerprints,
+    /// The sections that this came from: what is in force of each, also of those that are switched off.
+    pub sections: Vec<Effective>,
+    /// The files and folders that were read for it.
+    pub paths: Vec<PathBuf>,
 }
 
 /// What sections say, for comparing two configurations, by their paths: `metrics.cpu`.
 pub type Fingerprints = BTreeMap<String, Fingerprint>;
+
+/// What sections came to.
+#[derive(Default)]
+struct Noted {
+    prints: Fingerprints,
+    sections: Vec<Effective>,
+}
 
 /// What a section says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,21 +147,33 @@ impl Config {
     /// # Errors
     /// [`Invalid`]: the file cannot be read, or something in it is wrong.
     pub fn load(path: &Path, registries: Registries) -> Result<Self, Invalid> {
-        let text = read(path)?;
-        Self::parse(path, text, registries)
+        Self::load_with(path, &[], registries)
     }
 
-    /// As [`Config::load`], for a process that runs with a configuration already: its plugins share that one's counters.
+    /// As [`Config::load`], with keys that are set beside the file.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// As [`Config::load`], or one of the keys or values is wrong.
+    pub fn load_with(
+        path: &Path,
+        settings: &[Setting],
+        registries: Registries,
+    ) -> Result<Self, Invalid> {
+        Self::parse_with(path, read(path)?, settings, registries)
+    }
+
+    /// As [`Config::load_with`], for a process that runs with a configuration already: its plugins share that one's counters.
+    ///
+    /// # Errors
+    /// As [`Config::load_with`].
     pub fn load_again(
         path: &Path,
+        settings: &[Setting],
         registries: Registries,
         running: &Context,
     ) -> Result<Self, Invalid> {
-        let text = read(path)?;
-        Self::build(path, text, registries, Some(running))
+        let file = File::whole(path, read(path)?, settings, variables::process);
+        Self::build(&file, registries, Some(running))
     }
 
     /// Builds what a configuration names. `name` stands in errors.
@@ -149,28 +181,60 @@ impl Config {
     /// # Errors
     /// [`Invalid`]: everything that is wrong with it.
     pub fn parse(name: &Path, text: String, registries: Registries) -> Result<Self, Invalid> {
-        Self::build(name, text, registries, None)
+        Self::parse_with(name, text, &[], registries)
+    }
+
+    /// As [`Config::parse`], with keys that are set beside the text.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], or one of the keys or values is wrong.
+    pub fn parse_with(
+        name: &Path,
+        text: String,
+        settings: &[Setting],
+        registries: Registries,
+    ) -> Result<Self, Invalid> {
+        Self::parse_in(name, text, settings, variables::process, registries)
+    }
+
+    /// As [`Config::parse_with`], in any environment.
+    ///
+    /// # Errors
+    /// As [`Config::parse_with`].
+    pub fn parse_in(
+        name: &Path,
+        text: String,
+        settings: &[Setting],
+        environment: Environment,
+        registries: Registries,
+    ) -> Result<Self, Invalid> {
+        let file = File::whole(name, text, settings, environment);
+        Self::build(&file, registries, None)
     }
 
     fn build(
-        name: &Path,
-        text: String,
+        file: &File,
         registries: Registries,
         running: Option<&Context>,
     ) -> Result<Self, Invalid> {
-        let hash = hash(&text);
-        let file = File::new(name, text);
-        let mut problems = Problems::default();
         let root = file.parse()?;
-        let config = build(root, hash, registries, running, &mut problems);
+        let hash = hash(&effective::shown(&root));
+        let mut problems = Problems::default();
+        let mut config = build(root, hash, registries, running, &mut problems);
         problems.finish()?;
+        config.paths = file.paths().to_vec();
         Ok(config)
     }
 }
 
 fn read(path: &Path) -> Result<String, Invalid> {
-    fs::read_to_string(path)
-        .map_err(|error| Invalid::without_line(format!("{}: {error}", path.display())))
+    let wrong = |what: &str| Invalid::without_line(format!("{}: {what}", path.display()));
+    if path.is_dir() {
+        return Err(wrong(
+            "is a folder: name a file, which can have include = \"FOLDER\"",
+        ));
+    }
+    fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))
 }
 
 /// Who stops a service waits less than that.
@@ -197,7 +261,14 @@ fn build(
     .map(|(section, name)| section.unwrap_or_else(|| root.empty(name)));
     let known = SECTIONS.join(", ");
     root.refuse_rest(&format!("unknown section; known: {known}"), problems);
-    let probe = parse_probe(&probe, problems);
+    let mut noted = Noted::default();
+    let probe = parse_probe(&probe, &mut noted.sections, problems);
+    if let Some(health) = &health {
+        let defaults = [("enabled", "true".to_owned())];
+        noted
+            .sections
+            .push(Effective::new(health, &defaults, "", &[]));
+    }
     let health = health.and_then(|section| problems.note(health::settings(&section)));
     let health = health.unwrap_or_default();
     let context = Context {
@@ -214,13 +285,12 @@ fn build(
         started: running.map_or_else(now, |context| context.started),
     };
     let mut keep = Vec::new();
-    let mut prints = Fingerprints::new();
     let metadata = readers::metadata(
         metadata,
         registries.metadata,
         &context,
         &mut keep,
-        &mut prints,
+        &mut noted,
         problems,
     );
     let (readers, interval) = readers::metrics(
@@ -229,7 +299,7 @@ fn build(
         &context,
         probe.interval.0,
         &mut keep,
-        &mut prints,
+        &mut noted,
         problems,
     );
     let choice = Choice {
@@ -239,7 +309,7 @@ fn build(
         has_state_dir: probe.state_dir.is_some(),
         health: &health,
     };
-    let outputs = outputs::outputs(output, choice, &context, &mut keep, &mut prints, problems);
+    let outputs = outputs::outputs(output, choice, &context, &mut keep, &mut noted, problems);
     if readers.is_empty() && problems.len() == 0 {
         let message = "metrics: nothing is switched on; add a section like [metrics.cpu]";
         problems.push(root.error(None, message));
@@ -254,12 +324,27 @@ fn build(
         readers,
         outputs,
         keep,
-        fingerprints: prints,
+        fingerprints: noted.prints,
+        sections: noted.sections,
+        paths: Vec::new(),
     }
 }
 
-fn parse_probe(section: &Section<'_>, problems: &mut Problems) -> Probe {
+fn parse_probe(
+    section: &Section<'_>,
+    in_force: &mut Vec<Effective>,
+    problems: &mut Problems,
+) -> Probe {
     let probe: Probe = problems.note(section.parse()).unwrap_or_default();
+    let path = |path: &Path| effective::quote(&path.display().to_string());
+    let defaults = [
+        ("interval", effective::time(probe.interval.0)),
+        ("drain", effective::time(probe.drain.0)),
+        ("proc", path(&probe.proc)),
+        ("sys", path(&probe.sys)),
+        ("root", path(&probe.root)),
+    ];
+    in_force.push(Effective::new(section, &defaults, "", &[]));
     problems.note(readers::check_interval(section, probe.interval));
     if probe.drain.0 > LONGEST_DRAIN {
         let message = format!(

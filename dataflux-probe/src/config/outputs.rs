@@ -8,7 +8,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Fingerprint, Fingerprints, Registries, Section, known,
+    Fingerprint, Noted, Registries, Section,
+    effective::Effective,
+    known,
     problem::Problems,
     readers::build,
     values::{Bytes, Time},
@@ -61,6 +63,17 @@ struct Output {
 pub(super) fn keys() -> Option<&'static [&'static str]> {
     known::keys::<Output>()
 }
+
+/// What the keys are that need not be there, as far as that depends on nothing else; as TOML.
+const DEFAULTS: [(&str, &str); 7] = [
+    ("empty_labels", "\"keep\""),
+    ("enabled", "true"),
+    ("entities", "\"both\""),
+    ("envelope", "\"combined\""),
+    ("queue_bytes", "\"16MiB\""),
+    ("when_full", "\"coalesce\""),
+    ("zeros", "\"drop\""),
+];
 
 /// A spool has at least this much room: its journal and its reserve take a part.
 const SMALLEST_SPOOL: u64 = 1 << 20;
@@ -122,7 +135,7 @@ pub(super) fn outputs(
     choice: Choice<'_>,
     context: &Context,
     keep: &mut Vec<Keep>,
-    prints: &mut Fingerprints,
+    noted: &mut Noted,
     problems: &mut Problems,
 ) -> Vec<pipeline::Output> {
     let already = problems.len();
@@ -136,7 +149,14 @@ pub(super) fn outputs(
     let mut claimed: Vec<_> = health.map(|claim| (claim, "health".to_owned())).collect();
     let mut outputs = Vec::new();
     for (name, section) in sections {
-        let output = one(&name, section.clone(), choice, context, problems);
+        let output = one(
+            &name,
+            section.clone(),
+            choice,
+            context,
+            &mut noted.sections,
+            problems,
+        );
         let Some((output, kept)) = problems.note(output).flatten() else {
             continue;
         };
@@ -158,7 +178,7 @@ pub(super) fn outputs(
             whole: print,
             plugin: print,
         };
-        prints.insert(section.path().to_owned(), print);
+        noted.prints.insert(section.path().to_owned(), print);
         outputs.push(output);
     }
     if outputs.is_empty() && problems.len() == already {
@@ -174,6 +194,7 @@ fn one(
     mut section: Section<'_>,
     choice: Choice<'_>,
     context: &Context,
+    in_force: &mut Vec<Effective>,
     problems: &mut Problems,
 ) -> anyhow::Result<Option<(pipeline::Output, Vec<Keep>)>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -185,6 +206,7 @@ fn one(
         let message = format!("a name has at most {LONGEST_NAME} characters");
         return Err(section.error(None, message));
     }
+    let whole = section.clone();
     let mut own_sections = section.take_sections();
     let output: Output = section.parse()?;
     if output.queue_bytes.0 == 0 {
@@ -212,6 +234,13 @@ fn one(
         &section,
     );
     let (formatter, logger) = (problems.note(formatter), problems.note(logger));
+    let examples = [
+        formatter.map(|plugin| (plugin.name, plugin.example)),
+        logger.map(|plugin| (plugin.name, plugin.example)),
+    ];
+    let examples: Vec<_> = examples.into_iter().flatten().collect();
+    let defaults = DEFAULTS.map(|(key, value)| (key, value.to_owned()));
+    in_force.push(Effective::new(&whole, &defaults, "", &examples));
     let kept = [
         formatter.map(|plugin| plugin.needs.keep),
         logger.map(|plugin| plugin.needs.keep),

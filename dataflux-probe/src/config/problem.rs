@@ -11,8 +11,8 @@ pub struct Invalid {
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Problem {
-    /// Where it is, from 1; 0 when it is not in a line of the file.
-    pub(super) line: usize,
+    /// Which text it is in, and its line there, from 1; 0 when it is in no line.
+    pub(super) place: (usize, usize),
     /// File, line, path and what is known instead, in one line.
     pub(super) text: String,
 }
@@ -24,7 +24,10 @@ impl Invalid {
 
     /// A mistake that has no line, such as a file that is not there.
     pub(super) fn without_line(text: String) -> Self {
-        Self::new(vec![Problem { line: 0, text }])
+        Self::new(vec![Problem {
+            place: (0, 0),
+            text,
+        }])
     }
 }
 
@@ -57,7 +60,7 @@ impl Problems {
         match error.downcast::<Invalid>() {
             Ok(invalid) => self.0.extend(invalid.problems),
             Err(error) => self.0.push(Problem {
-                line: 0,
+                place: (0, 0),
                 text: format!("{error:#}"),
             }),
         }
@@ -68,7 +71,7 @@ impl Problems {
         self.0.len()
     }
 
-    /// What was collected, in the order of the file.
+    /// What was collected, in the order of the texts.
     pub(super) fn finish(mut self) -> Result<(), Invalid> {
         if self.0.is_empty() {
             return Ok(());

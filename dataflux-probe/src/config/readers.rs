@@ -6,7 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Fingerprint, Fingerprints, Section, problem::Problems, values::Time};
+use super::{
+    Fingerprint, Fingerprints, Noted, Section,
+    effective::{self, Effective},
+    problem::Problems,
+    values::Time,
+};
 use crate::{
     metadata::{MetadataReader, labels},
     metrics::MetricReader,
@@ -32,6 +37,7 @@ struct Built<'a, T: ?Sized + 'static, C> {
     plugin: &'static Plugin<T>,
     section: Section<'a>,
     interval: Duration,
+    enabled: bool,
     /// What the keys say that all readers of its kind have.
     common: C,
     reader: Box<T>,
@@ -42,6 +48,16 @@ impl<T: ?Sized, C> Built<'_, T, C> {
     /// Adds what its section says.
     fn note(&self, prints: &mut Fingerprints) {
         prints.insert(self.section.path().to_owned(), self.print);
+    }
+
+    /// What is in force of its section.
+    fn in_force(&self, max_entities: Option<usize>) -> Effective {
+        let mut defaults = vec![
+            ("enabled", self.enabled.to_string()),
+            ("interval", effective::time(self.interval)),
+        ];
+        defaults.extend(max_entities.map(|most| ("max_entities", most.to_string())));
+        Effective::new(&self.section, &defaults, self.plugin.example, &[])
     }
 }
 
@@ -54,7 +70,7 @@ pub(super) fn metadata(
     registry: &'static [&'static Plugin<dyn MetadataReader>],
     context: &Context,
     keep: &mut Vec<Keep>,
-    prints: &mut Fingerprints,
+    noted: &mut Noted,
     problems: &mut Problems,
 ) -> Vec<pipeline::Metadata> {
     let nothing = |_: &mut Section<'_>, _: &mut Problems| ();
@@ -67,8 +83,10 @@ pub(super) fn metadata(
         problems,
     )
     .into_iter()
+    .inspect(|built| noted.sections.push(built.in_force(None)))
+    .filter(|built| built.enabled)
     .inspect(|built| keep.extend(built.plugin.needs.keep))
-    .inspect(|built| built.note(prints))
+    .inspect(|built| built.note(&mut noted.prints))
     .map(|built| pipeline::Metadata {
         name: built.plugin.name,
         interval: built.interval,
@@ -84,7 +102,7 @@ pub(super) fn metrics(
     context: &Context,
     default_interval: Duration,
     keep: &mut Vec<Keep>,
-    prints: &mut Fingerprints,
+    noted: &mut Noted,
     problems: &mut Problems,
 ) -> (Vec<pipeline::Reader>, Duration) {
     let built = all(
@@ -95,8 +113,19 @@ pub(super) fn metrics(
         common,
         problems,
     );
+    for built in &built {
+        let chooses = built.reader.has_entities();
+        let most = chooses.then_some(built.common.rules.max_entities);
+        noted.sections.push(built.in_force(most));
+        if built.common.chooses && !chooses {
+            let key = SELECTION.iter().find(|key| built.section.has(key));
+            let message = "nothing to choose from: its series belong to no device or interface";
+            problems.push(built.section.error(key.copied(), message));
+        }
+    }
+    let built: Vec<_> = built.into_iter().filter(|built| built.enabled).collect();
     keep.extend(built.iter().flat_map(|built| built.plugin.needs.keep));
-    built.iter().for_each(|built| built.note(prints));
+    built.iter().for_each(|built| built.note(&mut noted.prints));
     // Zero is a mistake that is noted already.
     let possible = built.iter().filter(|built| !built.interval.is_zero());
     let shortest = possible.min_by_key(|built| built.interval);
@@ -104,12 +133,6 @@ pub(super) fn metrics(
         return (Vec::new(), default_interval);
     };
     for built in &built {
-        if built.common.chooses && !built.reader.has_entities() {
-            let chooses = SELECTION.iter().find(|key| built.section.has(key));
-            let message =
-                "nothing to choose from: its series belong to no device, interface or cgroup";
-            problems.push(built.section.error(chooses.copied(), message));
-        }
         if built.interval.as_nanos() % shortest.as_nanos() != 0 {
             let message = format!(
                 "{} is not a multiple of {}, the interval of metrics.{name}, which is the shortest in use",
@@ -185,7 +208,8 @@ fn one<'a, T: ?Sized, C>(
         whole: hasher.finish(),
         plugin: section.fingerprint(),
     };
-    enabled?.unwrap_or(true).then_some(Built {
+    Some(Built {
+        enabled: enabled?.unwrap_or(true),
         plugin,
         section: whole,
         interval,
@@ -237,12 +261,14 @@ fn common(section: &mut Section<'_>, problems: &mut Problems) -> Common {
     }
 }
 
-/// An empty list of what to include would include all, and an empty wildcard nothing.
+/// No list of what to include means all, so an empty one is a mistake, as is a wildcard that is like nothing.
 fn wildcards(key: &'static str, section: &mut Section<'_>, problems: &mut Problems) -> Vec<String> {
     let before = section.clone();
     let found: Option<Vec<String>> = problems.note(section.take(key)).flatten();
     let wrong = match &found {
-        Some(found) if found.is_empty() => Some("is empty; leave the key out"),
+        Some(found) if found.is_empty() && key == SELECTION[0] => {
+            Some("is empty, and would include nothing; leave the key out for all")
+        }
         Some(found) if found.iter().any(String::is_empty) => Some("an empty text is like no name"),
         _ => None,
     };

@@ -2,9 +2,9 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     mem,
-    path::Path,
 };
 
 use serde::de::DeserializeOwned;
@@ -18,15 +18,10 @@ use super::{
     problem::{Invalid, Problem, Problems},
 };
 
-/// A configuration file.
-#[derive(Debug)]
-pub struct File {
-    name: String,
-    text: String,
-}
+pub use super::text::File;
 
 /// One table of a configuration file.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Section<'a> {
     /// `metrics.scheduler`; empty for the whole file.
     path: String,
@@ -36,56 +31,39 @@ pub struct Section<'a> {
     taken: Vec<&'static str>,
 }
 
-impl File {
-    /// A file's text; `name` stands in errors.
-    #[must_use]
-    pub fn new(name: &Path, text: String) -> Self {
-        Self {
-            name: name.display().to_string(),
-            text,
-        }
-    }
-
-    /// The table that is the whole file.
-    ///
-    /// # Errors
-    /// The text is not TOML: every place where it is not.
-    pub fn parse(&self) -> Result<Section<'_>, Invalid> {
-        let (table, errors) = DeTable::parse_recoverable(&self.text);
-        if errors.is_empty() {
-            return Ok(Section {
-                path: String::new(),
-                file: self,
-                table,
-                taken: Vec::new(),
-            });
-        }
-        let mut problems: Vec<_> = errors
-            .iter()
-            .map(|error| {
-                let at = error.span().map_or(0, |span| span.start);
-                self.problem(at, "", &format!("not TOML: {}", error.message()))
-            })
-            .collect();
-        // One slip makes the rest of its line unreadable in more than one way.
-        problems.sort_by_key(|problem| problem.line);
-        problems.dedup_by_key(|problem| problem.line);
-        Err(Invalid::new(problems))
-    }
-
-    fn problem(&self, at: usize, path: &str, message: &str) -> Problem {
-        let before = self.text.bytes().take(at);
-        let line = before.filter(|&byte| byte == b'\n').count() + 1;
-        let colon = if path.is_empty() { "" } else { ": " };
-        let message = message.trim().replace('\n', "; ");
-        Problem {
-            line,
-            text: format!("{}:{line}: {path}{colon}{message}", self.name),
-        }
+/// Its values may be secrets.
+impl fmt::Debug for Section<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "[{}]", self.path)
     }
 }
 
 impl<'a> Section<'a> {
+    /// The table that is a whole file.
+    pub(super) fn root(file: &'a File, table: Spanned<DeTable<'a>>) -> Self {
+        Self {
+            path: String::new(),
+            file,
+            table,
+            taken: Vec::new(),
+        }
+    }
+
+    /// What is in it.
+    pub(super) fn table(&self) -> &DeTable<'a> {
+        self.table.get_ref()
+    }
+
+    /// Whether the text at a place was read as a number or a flag.
+    pub(super) fn is_typed(&self, at: usize) -> bool {
+        self.file.is_typed(at)
+    }
+
+    /// The text without any secret of the configuration.
+    pub(super) fn hide(&self, text: &str) -> String {
+        self.file.hide(text, "")
+    }
+
     /// The path of this section in its file: `metrics.scheduler`.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -110,6 +88,7 @@ impl<'a> Section<'a> {
             match T::deserialize(toml::Deserializer::from(rest.table.clone())) {
                 Ok(value) if problems.is_empty() => return Ok(value),
                 Ok(_) => break,
+                Err(error) if rest.retype(&error) => {}
                 Err(error) => match rest.remove_at(&error) {
                     Some(problem) => problems.push(problem),
                     None => {
@@ -183,12 +162,20 @@ impl<'a> Section<'a> {
         let Some((key, value)) = self.table.get_mut().remove_entry(name) else {
             return Ok(None);
         };
-        let value = toml::de::ValueDeserializer::from(value);
-        T::deserialize(value).map(Some).map_err(|error| {
-            let at = error.span().map_or(key.span().start, |span| span.start);
-            let problem = self.file.problem(at, &self.join(name), error.message());
-            Invalid::new(vec![problem]).into()
-        })
+        let read = |value| T::deserialize(toml::de::ValueDeserializer::from(value)).map(Some);
+        read(value.clone())
+            .or_else(|error| match self.typed(&error, value.span().start) {
+                Some(typed) => {
+                    self.file.note_type(value.span().start);
+                    read(Spanned::new(value.span(), typed))
+                }
+                None => Err(error),
+            })
+            .map_err(|error| {
+                let at = error.span().map_or(key.span().start, |span| span.start);
+                let problem = self.file.problem(at, &self.join(name), error.message());
+                Invalid::new(vec![problem]).into()
+            })
     }
 
     /// As [`Section::take_section`], for a table that an error lists among the known keys.
@@ -218,7 +205,7 @@ impl<'a> Section<'a> {
 
     /// An error about this section, or about one of its keys if it is there.
     #[must_use]
-    pub fn error(&self, key: Option<&str>, message: impl std::fmt::Display) -> anyhow::Error {
+    pub fn error(&self, key: Option<&str>, message: impl fmt::Display) -> anyhow::Error {
         Invalid::new(vec![self.problem(key, &message.to_string())]).into()
     }
 
@@ -227,7 +214,7 @@ impl<'a> Section<'a> {
         &self,
         at: usize,
         key: &str,
-        message: impl std::fmt::Display,
+        message: impl fmt::Display,
     ) -> anyhow::Error {
         let problem = self.file.problem(at, &self.join(key), &message.to_string());
         Invalid::new(vec![problem]).into()
@@ -264,6 +251,37 @@ impl<'a> Section<'a> {
                 problem
             })
             .collect()
+    }
+
+    /// The number or flag that a text without quotes may be meant as, if the error is that it is a text.
+    fn typed(&self, error: &toml::de::Error, at: usize) -> Option<DeValue<'a>> {
+        if !error.message().starts_with("invalid type: string") {
+            return None;
+        }
+        let value = DeValue::parse(self.file.bare(at)?).ok()?.into_inner();
+        let is_plain = matches!(
+            value,
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_)
+        );
+        is_plain.then_some(value)
+    }
+
+    /// Makes the value that an error is about a number or flag, if it may be meant as one.
+    fn retype(&mut self, error: &toml::de::Error) -> bool {
+        let Some(at) = error.span().map(|span| span.start) else {
+            return false;
+        };
+        let Some(typed) = self.typed(error, at) else {
+            return false;
+        };
+        value_at(self.table.get_mut(), at).is_some_and(|value| {
+            let is_text = matches!(value, DeValue::String(_));
+            if is_text {
+                *value = typed;
+                self.file.note_type(at);
+            }
+            is_text
+        })
     }
 
     /// Removes the key that an error is about, if it is about one, so that the rest can be looked at.
@@ -316,6 +334,20 @@ fn hash_value(value: &DeValue<'_>, hasher: &mut DefaultHasher) {
     }
 }
 
+/// The value at a place in the file.
+fn value_at<'t, 'a>(table: &'t mut DeTable<'a>, at: usize) -> Option<&'t mut DeValue<'a>> {
+    table.iter_mut().find_map(|(_, value)| in_value(value, at))
+}
+
+fn in_value<'t, 'a>(value: &'t mut Spanned<DeValue<'a>>, at: usize) -> Option<&'t mut DeValue<'a>> {
+    let is_here = value.span().start == at;
+    match value.get_mut() {
+        DeValue::Table(table) => value_at(table, at),
+        DeValue::Array(items) => items.iter_mut().find_map(|item| in_value(item, at)),
+        value => is_here.then_some(value),
+    }
+}
+
 /// The keys, from the outermost one, that lead to a place in the file.
 fn find(table: &DeTable<'_>, at: usize) -> Option<Vec<String>> {
     table.iter().find_map(|(key, value)| {
@@ -331,91 +363,4 @@ fn find(table: &DeTable<'_>, at: usize) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its errors matter")]
-    struct Example {
-        #[serde(default)]
-        size: u64,
-        #[serde(default)]
-        names: Vec<String>,
-        #[serde(default)]
-        inner: Option<Inner>,
-        must: bool,
-    }
-
-    #[derive(Debug, serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its errors matter")]
-    struct Inner {
-        #[serde(default)]
-        a: u64,
-    }
-
-    fn parse(text: &str) -> anyhow::Result<Example> {
-        let file = File::new(Path::new("p.toml"), text.to_owned());
-        let mut root = file.parse()?;
-        let mut part = root.take_section("part")?.expect("the test has a part");
-        part.take::<bool>("enabled")?;
-        part.parse::<Example>()
-    }
-
-    #[test]
-    fn errors_name_path_line_and_what_is_known() {
-        for (text, expected) in [
-            (
-                "\n[part]\nmust = true\nsizze = 3\n",
-                "p.toml:4: part.sizze: unknown key; known: enabled, size, names, inner, must",
-            ),
-            (
-                "[part]\n\nsize = 'x'\nmust = true",
-                "p.toml:3: part.size: invalid type: string \"x\", expected u64",
-            ),
-            (
-                "[part]\nmust = true\nnames = ['a',\n  3]\n",
-                "p.toml:4: part.names: invalid type: integer `3`, expected a string",
-            ),
-            (
-                "[part]\nenabled = 1\n",
-                "p.toml:2: part.enabled: invalid type: integer `1`, expected a boolean",
-            ),
-            ("\n\n[part]\n", "p.toml:3: part: missing field `must`"),
-            ("part = 1\n", "p.toml:1: part: must be a section, [part]"),
-            (
-                "[part]\nmust = true\n[part.inner]\na = ''",
-                "p.toml:4: part.inner.a: invalid type: string \"\", expected u64",
-            ),
-            (
-                "[part]\nmust = true\ninner.b = 1",
-                "p.toml:3: part.inner.b: unknown field `b`, expected `a`",
-            ),
-        ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn all_errors_of_a_section_are_told() {
-        assert_eq!(
-            parse("[part]\nsizze = 3\nsize = 'x'\nmust = 3\nenable = true\n")
-                .unwrap_err()
-                .to_string(),
-            "p.toml:5: part.enable: unknown key; known: enabled, size, names, inner, must\n\
-             p.toml:2: part.sizze: unknown key; known: enabled, size, names, inner, must\n\
-             p.toml:4: part.must: invalid type: integer `3`, expected a boolean\n\
-             p.toml:3: part.size: invalid type: string \"x\", expected u64",
-        );
-    }
-
-    #[test]
-    fn every_line_that_is_not_toml_is_told_once() {
-        let error = parse("[part]\nsize = \nmust = true\nnames = [\"a]\n").unwrap_err();
-        let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
-        assert_eq!(lines.len(), 2, "{error}");
-        assert!(lines[0].starts_with("p.toml:2: not TOML: "), "{error}");
-        assert!(lines[1].starts_with("p.toml:4: not TOML: "), "{error}");
-    }
-}
+mod tests;

@@ -1,5 +1,8 @@
 //! Whole configurations with plugins of the test's own.
 
+mod in_force;
+mod texts;
+
 use super::*;
 use crate::{
     formatters::Formatter,

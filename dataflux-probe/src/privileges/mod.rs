@@ -37,6 +37,7 @@ impl Plan {
     pub fn new(config: &Config, path: &Path) -> Self {
         let mut files = Files::default();
         files.read.push(path.to_owned());
+        files.read.extend(config.paths.iter().cloned());
         files.write.extend(config.state_dir.clone());
         let health = config.health.file.as_deref().and_then(Path::parent);
         files.write.extend(health.map(Path::to_owned));

@@ -45,7 +45,9 @@ struct Letter<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
-    let output = start::everything(arguments.format.name())?.outputs.pop();
+    let output = start::everything(arguments.format.name(), &[])?
+        .outputs
+        .pop();
     let formatter = output
         .context("the configuration of everything has an output")?
         .formatter;

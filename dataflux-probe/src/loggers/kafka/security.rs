@@ -3,15 +3,18 @@
 mod token;
 
 use std::{
-    env, fmt, fs,
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf, absolute},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::config::Section;
+use crate::config::{
+    Section,
+    secrets::{Place, Secret},
+};
 pub(super) use token::Token;
 
 /// What the connections to the brokers are.
@@ -89,13 +92,6 @@ impl Mechanism {
     }
 }
 
-/// Where a secret is.
-#[derive(Debug, Clone)]
-enum Place {
-    File(PathBuf),
-    Variable(String),
-}
-
 /// How the brokers are talked to. Holds no secret, only where they are.
 #[derive(Debug, Default)]
 pub(super) struct Security {
@@ -105,16 +101,6 @@ pub(super) struct Security {
     token: Option<Place>,
     /// Every file that a producer reads or is given a secret from.
     files: Vec<PathBuf>,
-}
-
-/// A text that is never shown.
-#[derive(Clone)]
-pub(super) struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("[secret]")
-    }
 }
 
 /// Secrets as they were read.
@@ -168,7 +154,7 @@ impl Security {
             let message = "certificate_file and key_file belong together";
             return Err(section.error(None, message));
         }
-        let password = place(
+        let password = Place::new(
             section,
             "key_password",
             tls.key_password_file,
@@ -208,8 +194,8 @@ impl Security {
 
     fn sasl(&mut self, section: &Section<'_>) -> anyhow::Result<()> {
         let sasl: Sasl = section.parse()?;
-        let password = place(section, "password", sasl.password_file, sasl.password_env)?;
-        let token = place(section, "token", sasl.token_file, sasl.token_env)?;
+        let password = Place::new(section, "password", sasl.password_file, sasl.password_env)?;
+        let token = Place::new(section, "token", sasl.token_file, sasl.token_env)?;
         let by_token = sasl.mechanism == Mechanism::OauthBearer;
         let name = sasl.mechanism.name();
         let wrong = |message: &str| section.error(Some("mechanism"), format!("{name} {message}"));
@@ -241,9 +227,8 @@ impl Security {
     }
 
     fn watch(&mut self, place: Option<&Place>) {
-        if let Some(Place::File(path)) = place {
-            self.files.push(path.clone());
-        }
+        let file = place.and_then(Place::file);
+        self.files.extend(file.map(Path::to_owned));
     }
 
     /// Every file that a producer reads or is given a secret from.
@@ -301,49 +286,6 @@ impl Security {
     }
 }
 
-/// Where one secret is, which may stand in one place only.
-fn place(
-    section: &Section<'_>,
-    key: &str,
-    file: Option<PathBuf>,
-    variable: Option<String>,
-) -> anyhow::Result<Option<Place>> {
-    match (file, variable) {
-        (Some(_), Some(_)) => {
-            let message = format!("is given beside {key}_file");
-            Err(section.error(Some(&format!("{key}_env")), message))
-        }
-        (Some(file), None) => {
-            let file = absolute(file).context("finding the current folder")?;
-            Ok(Some(Place::File(file)))
-        }
-        (None, Some(variable)) => Ok(Some(Place::Variable(variable))),
-        (None, None) => Ok(None),
-    }
-}
-
-impl Place {
-    /// The text without the end of its line.
-    fn read(&self) -> anyhow::Result<Secret> {
-        let (text, origin) = match self {
-            Self::File(path) => {
-                let text = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-                (String::from_utf8(text).ok(), path.display().to_string())
-            }
-            Self::Variable(name) => {
-                let text =
-                    env::var_os(name).with_context(|| format!("the variable {name} is not set"))?;
-                (text.into_string().ok(), name.clone())
-            }
-        };
-        let text = text.with_context(|| format!("{origin} is not UTF-8"))?;
-        let text = text.trim_end_matches(['\n', '\r']);
-        ensure!(!text.is_empty(), "{origin} is empty");
-        ensure!(!text.contains('\0'), "{origin} has a zero byte");
-        Ok(Secret(text.to_owned()))
-    }
-}
-
 impl Secrets {
     /// As librdkafka's properties.
     pub(super) fn properties(&self) -> impl Iterator<Item = (String, String)> {
@@ -351,9 +293,9 @@ impl Secrets {
             ("ssl.key.password", &self.key_password),
             ("sasl.password", &self.password),
         ];
-        secrets
-            .into_iter()
-            .filter_map(|(name, secret)| Some((name.to_owned(), secret.as_ref()?.0.clone())))
+        secrets.into_iter().filter_map(|(name, secret)| {
+            Some((name.to_owned(), secret.as_ref()?.expose().to_owned()))
+        })
     }
 
     /// The text without any secret.
@@ -366,24 +308,18 @@ impl Secrets {
     }
 }
 
-impl Secret {
-    fn hide(&self, text: &str) -> String {
-        text.replace(&self.0, "[secret]")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn secrets_are_never_shown() {
-        let secret = |text: &str| Some(Secret(text.to_owned()));
+        let secret = |text: &str| Some(Secret::new(text.to_owned()));
         let secrets = Secrets {
             key_password: secret("first-hidden"),
             password: secret("second-hidden"),
         };
-        let token = Token::new(Secret("third-hidden".to_owned()));
+        let token = Token::new(Secret::new("third-hidden".to_owned()));
         let shown = format!("{secrets:?} {secrets:#?} {token:?} {token:#?}");
         assert!(!shown.contains("hidden"), "{shown}");
         let told =

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::Secret;
+use crate::config::secrets::Secret;
 
 /// A token that does not say when it ends is read again after less than this.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(300);
@@ -17,7 +17,7 @@ pub(in super::super) struct Token {
 
 impl Token {
     pub(super) fn new(secret: Secret) -> Self {
-        let claims = claims(&secret.0);
+        let claims = claims(secret.expose());
         let claim = |name: &str| claims.as_ref()?.get(name).cloned();
         // Seconds, with a fraction if the issuer likes.
         let expires = claim("exp").and_then(|value| value.as_f64());
@@ -37,7 +37,7 @@ impl Token {
         let soon = now.unwrap_or_default() + UNKNOWN_LIFETIME;
         let soon = i64::try_from(soon.as_millis()).unwrap_or(i64::MAX);
         (
-            self.secret.0.clone(),
+            self.secret.expose().to_owned(),
             principal.replace('\0', ""),
             self.expires_ms.unwrap_or(soon),
         )
@@ -86,7 +86,7 @@ mod tests {
     const UNSECURED: &str = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJwcm9iZSIsImV4cCI6MTc2NzIyNTYwMH0.";
 
     fn exposed(text: &str) -> (String, String, i64) {
-        Token::new(Secret(text.to_owned())).expose()
+        Token::new(Secret::new(text.to_owned())).expose()
     }
 
     #[test]
