@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
+use dataflux_probe::config::Registries;
 use dataflux_tests::probe::{self, Probe, until};
 use serde_json::Value;
 
@@ -116,6 +117,23 @@ fn real_output_is_what_the_schemas_say() {
     assert!(metrics.len() > 20, "{metrics:?}");
 }
 
+/// Scenario: one window of all readers there are, with whatever privileges the test has.
+/// Guarantees: every source is there, and each metric as it is defined.
+#[test]
+fn every_reader_is_as_its_schema_says() {
+    let json = printed(&["once", "--window", "300ms", "--format", "json"]);
+    let envelope: Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_valid(&schema(&["--strict"]), &envelope);
+    let sources = envelope["sources"].as_array().unwrap();
+    let sources: BTreeSet<_> = sources
+        .iter()
+        .filter_map(|source| source["reader"].as_str())
+        .collect();
+    let readers = Registries::BUILT_IN.metrics.iter();
+    let readers: BTreeSet<_> = readers.map(|plugin| plugin.name).collect();
+    assert_eq!(sources, readers);
+}
+
 /// Scenario: `once` in all formats that need no options.
 /// Guarantees: each prints something; CSV has its header row.
 #[test]
@@ -151,7 +169,8 @@ fn once_prints_every_format() {
 fn check_finds_slips() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("probe.toml");
-    let output = "formatter = 'template'\nlogger = 'stdout'\ntemplate.line = '{host.name} {metrik}'";
+    let output =
+        "formatter = 'template'\nlogger = 'stdout'\ntemplate.line = '{host.name} {metrik}'";
     fs::write(&file, format!("[metrics.memory]\n[output.a]\n{output}\n")).unwrap();
     let output = probe::run(&["check", &file.display().to_string()]);
     let said = String::from_utf8_lossy(&output.stderr);
