@@ -92,6 +92,37 @@ fn a_wrong_command_line_is_2() {
     assert!(printed(&["--help"]).contains("Examples:"));
 }
 
+/// Scenario: `doctor` with a configuration, one output of which could write, one could not, and one has a broker that is away.
+/// Guarantees: each is told with its place, and nothing is made or sent.
+#[test]
+fn doctor_looks_at_outputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let away = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let broker = away.local_addr().unwrap();
+    drop(away);
+    let path = folder.path().display();
+    let text = format!(
+        "[metrics.memory]\n[output.good]\nformatter = 'json'\nlogger = 'file'\nfile.path = '{path}/envelopes'\n\
+         [output.bad]\nformatter = 'json'\nlogger = 'file'\nfile.path = '{path}/probe.toml/a/envelopes'\n\
+         [output.away]\nformatter = 'json'\nlogger = 'kafka'\nkafka = {{ brokers = ['{broker}'], topic = 't' }}\n"
+    );
+    let file = folder.path().join("probe.toml");
+    fs::write(&file, text).unwrap();
+    let said = printed(&["doctor", "--config", &file.display().to_string()]);
+    for expected in [
+        format!("ok      {path}: can be written to"),
+        format!("failed  {path}/probe.toml/a: {path}/probe.toml is no folder"),
+        format!("failed  {broker}: takes no connection"),
+    ] {
+        assert!(said.contains(&expected), "{expected} is not in {said}");
+    }
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "it made something"
+    );
+}
+
 /// Scenario: `doctor` with whatever privileges the test has.
 /// Guarantees: it names this kernel and every reader.
 #[test]

@@ -1,7 +1,7 @@
 //! SIGHUP: files are opened anew, and what has changed in the configuration is put in force without a hole in anything else.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -9,7 +9,7 @@ use std::{
 
 use dataflux_tests::{
     probe::{Probe, until},
-    sequence::{account, envelopes, one_stream},
+    sequence::{account, envelopes, one_stream, series},
     sums::totals,
 };
 use rustix::process::Signal;
@@ -106,7 +106,7 @@ impl Drop for Unloads<'_> {
 
 fn change_everything() {
     let main = output("main", "");
-    let base = format!("{PROBE}[metrics.cpu]\n[metrics.memory]\n");
+    let base = format!("{PROBE}[metrics.cpu]\n[metrics.memory]\n[metrics.probe]\n");
     let mut probe = Probe::start(&(base.clone() + &main));
     more(&probe, "main", 3, |_| true);
     let hash = |probe: &Probe| {
@@ -167,6 +167,19 @@ fn change_everything() {
     let all = envelopes(&probe.path("main"));
     let stream = one_stream(&all);
     assert!(stream.lost.is_empty(), "{stream:?}");
+    let reloads: BTreeMap<_, _> = all
+        .iter()
+        .flat_map(|envelope| series(envelope, "probe.reloads"))
+        .map(|series| {
+            (
+                series["labels"]["outcome"].to_string(),
+                series["total"].as_u64(),
+            )
+        })
+        .collect();
+    let expected = [("\"in_force\"", 7), ("\"refused\"", 1)];
+    let expected = expected.map(|(outcome, times)| (outcome.to_owned(), Some(times)));
+    assert_eq!(reloads, expected.into());
     for reader in ["cpu", "memory", "disk"] {
         let windows = check_windows(&all, reader);
         assert!(windows > 3, "{reader}: {windows}");

@@ -4,8 +4,9 @@ mod machine;
 mod outputs;
 
 use std::{
+    fs::File,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::process::{Resource, getrlimit};
@@ -56,6 +57,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         maps: possible_cpus(&roots.sys).map_or(0, |cpus| cost::budget(cpus as usize) as u64),
     };
     writeln!(out, "kernel      {}", kernel())?;
+    writeln!(out, "types       {}", types(&roots.sys))?;
     let user = rustix::process::geteuid().as_raw();
     writeln!(out, "privileges  user {user}, {capabilities}")?;
     writeln!(out, "gives up    {}", privileges::available())?;
@@ -174,6 +176,18 @@ fn kernel() -> String {
     [name.sysname(), name.release(), name.machine()]
         .map(|part| part.to_string_lossy().into_owned())
         .join(" ")
+}
+
+/// The kernel's own types, which programs find their way by.
+fn types(sys: &Path) -> String {
+    let path = sys.join("kernel/btf/vmlinux");
+    match File::open(&path).and_then(|file| file.metadata()) {
+        Ok(types) => {
+            let size = bytesize::ByteSize(types.len()).display().iec();
+            format!("{}, {size}", path.display())
+        }
+        Err(error) => format!("{}: {error}", path.display()),
+    }
 }
 
 fn embedded() -> String {

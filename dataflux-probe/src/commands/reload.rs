@@ -20,9 +20,10 @@ use crate::{
     config::{Config, Fingerprints, Registries, Setting},
     health::{Pulse, Settings},
     metrics,
+    model::Status,
     pipeline::{Change, Order, Same},
     plugin::{Context, Keep},
-    privileges::{FileLock, Plan},
+    privileges::{FileLock, Files, Plan},
 };
 
 /// Sections of readers that load programs cannot come, go or change.
@@ -47,6 +48,8 @@ pub(super) struct Start {
     pub(super) state_dir: Option<PathBuf>,
     pub(super) health: Settings,
     pub(super) keep: Vec<Keep>,
+    /// Which files were asked for.
+    pub(super) plan: Files,
     /// Which files may be opened, if that is restricted.
     pub(super) files: Option<FileLock>,
 }
@@ -64,17 +67,22 @@ impl Reloader {
     pub(super) async fn run(mut self, mut hangup: Signal) {
         while hangup.recv().await.is_some() {
             self.pulse.reloading();
+            let counters = Arc::clone(&self.start.context.counters);
             let refused = match self.reload().await {
                 Ok(told) => {
+                    counters.reloads.add(1);
                     tracing::info!("reloaded {}: {told}", self.path.display());
                     false
                 }
                 Err(error) => {
+                    counters.reloads_refused.add(1);
                     let old = "the configuration before stays in force, as a whole";
                     tracing::error!("not reloaded, {old}: {error:#}");
                     true
                 }
             };
+            // One that was refused has counters, too.
+            self.forget_others();
             self.pulse.reloaded(refused);
         }
     }
@@ -109,7 +117,6 @@ impl Reloader {
         .await?;
         is_done.await?;
         self.fingerprints = config.fingerprints;
-        self.forget_others();
         if let Some(state_dir) = &self.start.state_dir {
             super::run::tell_abandoned(state_dir, &spooled);
         }
@@ -121,7 +128,7 @@ impl Reloader {
         sent.map_err(|_| anyhow::anyhow!("the probe is about to end"))
     }
 
-    /// Readers and outputs that are gone are not reported any more.
+    /// Readers and outputs that do not run are not reported any more.
     fn forget_others(&self) {
         let runs =
             |group: &str, name: &str| self.fingerprints.contains_key(&format!("{group}.{name}"));
@@ -145,6 +152,11 @@ fn load(path: &Path, start: &Start, running: &Fingerprints) -> anyhow::Result<(C
     let is_new = |name: &str| !same.readers.contains(name);
     let new = config.readers.iter_mut();
     start::attach_all(new.filter(|reader| is_new(reader.name)), &config.context);
+    for reader in config.readers.iter().filter(|reader| is_new(reader.name)) {
+        if reader.attached.status != Status::Ok {
+            tracing::warn!("metrics.{}: {}", reader.name, reader.attached);
+        }
+    }
     Ok((config, same))
 }
 
@@ -202,8 +214,11 @@ impl Start {
         let more = config.keep.iter().filter(|keep| !self.keep.contains(keep));
         found.extend(more.map(|keep| format!("a reader or an output that keeps {}", keep.name())));
         if let Some(lock) = &self.files {
-            let beyond = lock.beyond(&Plan::new(config, path).files);
-            found.extend(beyond.iter().map(|path| {
+            let beyond = lock.beyond(&Plan::new(config, path).files).into_iter();
+            // What could not be had at the start is no reason now.
+            let new = beyond
+                .filter(|path| !self.plan.write.contains(path) && !self.plan.read.contains(path));
+            found.extend(new.map(|path| {
                 let path = path.display();
                 format!("{path} is not within the files that were allowed at the start")
             }));

@@ -88,6 +88,7 @@ pub(super) fn run(path: &Path, settings: &[Setting]) -> anyhow::Result<u8> {
             state_dir: config.state_dir,
             health: config.health,
             keep: config.keep,
+            plan: plan.files,
             files,
         }),
         fingerprints: config.fingerprints,

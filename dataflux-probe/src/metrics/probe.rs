@@ -35,6 +35,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &accounting::RUN_TIME,
         &accounting::RUNS,
         &MISSED_TICKS,
+        &RELOADS,
         &READER_READS,
         &READER_FAILURES,
         &READER_LATE,
@@ -125,6 +126,13 @@ static MISSED_TICKS: MetricDef = def(
     Unit::Count,
     "Ticks that passed while the one before was still at work, or while the machine was suspended.",
     NONE,
+);
+static RELOADS: MetricDef = def(
+    "probe.reloads",
+    COUNTER,
+    Unit::Count,
+    "Reloads of the configuration: put in force, or refused as a whole.",
+    &["outcome"],
 );
 static READER_READS: MetricDef = def(
     "probe.reader.reads",
@@ -245,6 +253,8 @@ impl MetricReader for Probe {
             out.gauge(def, None, NO_LABELS, level.get() as f64);
         }
         out.counter(&MISSED_TICKS, None, NO_LABELS, counters.missed_ticks.get());
+        out.counter(&RELOADS, None, ["in_force"], counters.reloads.get());
+        out.counter(&RELOADS, None, ["refused"], counters.reloads_refused.get());
         for (name, reader) in counters.readers() {
             push_reader(out, name, &reader);
         }
@@ -291,6 +301,8 @@ mod tests {
     fn every_counter_of_the_pipeline_is_told() {
         let counters = Arc::new(Counters::default());
         counters.missed_ticks.add(1);
+        counters.reloads.add(21);
+        counters.reloads_refused.add(22);
         counters.kernel_map_bytes.set(2);
         counters.kernel_program_bytes.set(3);
         counters.mapped_bytes.set(4);
@@ -353,7 +365,10 @@ mod tests {
             .collect();
         assert_eq!(
             told,
-            [2, 3, 4, 1].into_iter().chain(5..21).collect::<Vec<u64>>()
+            [2, 3, 4, 1, 21, 22]
+                .into_iter()
+                .chain(5..21)
+                .collect::<Vec<u64>>()
         );
         let lost = total(&snapshot, "probe.output.lost", &["main", "rejected"]);
         assert_eq!(lost, Some(Total::Counter(15)));

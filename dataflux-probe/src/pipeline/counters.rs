@@ -18,6 +18,10 @@ use crate::model::{Buckets, Cause};
 pub struct Counters {
     /// Ticks that passed while the one before was still at work, or while the machine slept.
     pub missed_ticks: Counter,
+    /// Reloads of the configuration that were put in force.
+    pub reloads: Counter,
+    /// Reloads that were refused as a whole.
+    pub reloads_refused: Counter,
     /// Bytes of all kernel maps.
     pub kernel_map_bytes: Counter,
     /// Bytes of all kernel programs.

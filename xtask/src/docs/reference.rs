@@ -14,8 +14,9 @@ use super::{has_options, section, sentence};
 use crate::workspace;
 
 /// Names of golden files end in the formatter's name, but for these.
-const ENDINGS: [(&str, &str); 3] = [
+const ENDINGS: [(&str, &str); 4] = [
     ("influx", "lp"),
+    ("prometheus", "prom"),
     ("template", "template.txt"),
     ("text", "txt"),
 ];

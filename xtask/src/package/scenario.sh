@@ -57,6 +57,20 @@ journalctl --unit $unit --output cat --no-pager | tail -20
 echo "== readers"
 grep -q '"reader":"scheduler","status":"ok"' $out || fail "the kernel programs do not work"
 
+echo "== reload"
+told() { journalctl --unit $unit --output cat --no-pager | grep -q "$1"; }
+cp /etc/dataflux-probe/probe.toml /before.toml
+sed -i 's/^\[metrics.cpu\]/&\nlabels = { life = "reloaded" }/' /etc/dataflux-probe/probe.toml
+systemctl reload $unit || fail "cannot be reloaded"
+wait_for told 'reloaded /etc/dataflux-probe/probe.toml: changed metrics.cpu'
+wait_for grep -q '"life":"reloaded"' $out
+echo '[metrics.nothing]' >>/etc/dataflux-probe/probe.toml
+systemctl reload $unit || fail "cannot be reloaded"
+wait_for told 'not reloaded'
+wait_for status_says 'was refused'
+[ "$(property MainPID)" = "$pid" ] || fail "a reload started it anew"
+cp /before.toml /etc/dataflux-probe/probe.toml
+
 echo "== upgrade"
 ls -R $state/spool
 touch $state/spool/marker

@@ -46,6 +46,33 @@ fn logger(cluster: &Cluster, text: &str) -> Box<dyn Logger> {
         .unwrap()
 }
 
+#[test]
+fn a_cluster_can_be_reached_and_a_closed_port_cannot() {
+    let limit = Duration::from_secs(10);
+    let cluster = cluster(&["metrics"]);
+    let found = logger(&cluster, "topic = 'metrics'").reach(limit);
+    let said: Vec<_> = found
+        .into_iter()
+        .map(|(place, finding)| (place, finding.unwrap()))
+        .collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert_eq!(said[0].0, cluster.bootstrap_servers());
+    assert_eq!(
+        said[1],
+        ("the cluster".to_owned(), "has 1 brokers".to_owned())
+    );
+
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let text = format!("brokers = ['{address}']\ntopic = 'metrics'");
+    let nowhere = context(Path::new("/nowhere"));
+    let found = PLUGIN.build_from(&text, &nowhere).unwrap().reach(limit);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let error = format!("{:#}", found[0].1.as_ref().unwrap_err());
+    assert!(error.starts_with("takes no connection: "), "{error}");
+}
+
 fn consumer(cluster: &Cluster, topic: &str) -> BaseConsumer {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap_servers())
