@@ -248,7 +248,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stdout, reason = "the test says what it skipped")]
     fn this_machine_lies_between_two_looks_at_it() {
         let look = || -> Option<u64> {
             let text = fs::read_to_string("/proc/pressure/cpu").ok()?;
