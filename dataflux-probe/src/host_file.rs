@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use procfs::{ProcError, ProcResult};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// A file of `/proc` that is read again and again. It stays open between reads, which spares the kernel setting it up anew.
 #[derive(Debug)]
@@ -238,6 +239,25 @@ fn add_up(
         *sum = Some(sum.unwrap_or(0).saturating_add(number));
     }
     Ok(())
+}
+
+/// How many files the probe keeps open at most, where that is allowed.
+const MOST_FILES: u64 = 16_384;
+
+/// Raises how many files the probe may have open, which is little by default, as far as that is allowed. Gives how many.
+pub(crate) fn raise_open_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit
+        .maximum
+        .map_or(MOST_FILES, |most| most.min(MOST_FILES));
+    let enough = limit.current.is_none_or(|current| current >= wanted);
+    let mut raised = limit;
+    raised.current = Some(wanted);
+    let now = match enough {
+        false if setrlimit(Resource::Nofile, raised).is_ok() => wanted,
+        _ => limit.current.unwrap_or(wanted).min(MOST_FILES),
+    };
+    usize::try_from(now).unwrap_or(usize::MAX)
 }
 
 /// What the procfs crate found, with its complaint reduced to what is wrong with the text: the last line.

@@ -222,6 +222,36 @@ impl Totals {
         self.matching(metric, entity, labels).map(value).sum()
     }
 
+    /// The gauge of a metric of this entity whose first labels are these, if there is one.
+    pub(crate) fn gauge(
+        &self,
+        metric: &str,
+        entity: Option<&Entity>,
+        labels: &[&str],
+    ) -> Option<f64> {
+        let series = self.matching(metric, entity, labels).next()?;
+        match series.value {
+            Total::Gauge(value) => Some(value),
+            ref other => panic!("{metric} is no gauge: {other:?}"),
+        }
+    }
+
+    /// The entities that have a series of a metric.
+    pub(crate) fn entities<'a>(&'a self, metric: &'a str) -> Vec<&'a Entity> {
+        let series = self.matching(metric, None, &[]);
+        series.filter_map(|series| series.entity.as_ref()).collect()
+    }
+
+    /// The entities whose series of a metric begin with this snapshot, from 0.
+    pub(crate) fn begun<'a>(&'a self, metric: &str) -> Vec<&'a Entity> {
+        let of_metric =
+            |series: &&Series| series.def.name == metric && series.value == Total::Counter(0);
+        let earlier = self.0.earlier.iter().filter(of_metric);
+        earlier
+            .filter_map(|series| series.entity.as_ref())
+            .collect()
+    }
+
     /// Count and sum of the histograms of a metric, of this entity if one is named, whose first labels are these.
     pub(crate) fn histogram(
         &self,

@@ -6,6 +6,7 @@
 
 mod accounting;
 mod block_io;
+mod cgroups;
 mod cpus;
 mod diagnostics;
 mod harness;

@@ -24,3 +24,4 @@ mod spool_command;
 mod spool_folder;
 mod tidy;
 mod trusted_tools_host;
+mod trusted_tools_process;

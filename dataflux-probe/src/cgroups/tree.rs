@@ -5,12 +5,17 @@
 //! still the same, has no other.
 
 use std::{
-    ffi::OsString,
-    fs, io,
-    os::unix::fs::{DirEntryExt, MetadataExt},
+    ffi::{OsStr, OsString},
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, stat, statat};
 
 /// Far above what machines have. The rest of a larger hierarchy is not seen.
 const MOST: usize = 16_384;
@@ -74,19 +79,18 @@ impl Tree {
         let Some(root) = self.roots.iter().find(|root| root.join(self.sign).exists()) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let now = fs::metadata(root)?;
+        let now = stat(root)?;
         let mut top = match before {
-            Some((folder, top)) if folder == *root && top.id == now.ino() => top,
-            _ => Cgroup::new(now.ino(), OsString::new(), "/".into(), 0),
+            Some((folder, top)) if folder == *root && top.id == now.st_ino => top,
+            _ => Cgroup::new(now.st_ino, OsString::new(), "/".into(), 0),
         };
         let mut walk = Walk {
-            folder: root.clone(),
             seen: 1,
             complete: true,
         };
-        top.follow(now.nlink(), &mut walk);
+        top.follow(CWD, root.as_os_str(), links(&now), &mut walk);
         self.complete = walk.complete;
-        self.top = Some((walk.folder, top));
+        self.top = Some((root.clone(), top));
         Ok(())
     }
 
@@ -109,9 +113,8 @@ impl Tree {
     }
 }
 
-/// Where in the hierarchy a refresh is.
+/// What a refresh has seen so far.
 struct Walk {
-    folder: PathBuf,
     seen: usize,
     complete: bool,
 }
@@ -149,13 +152,22 @@ impl Cgroup {
         }
     }
 
-    /// Brings what is in it up to date, knowing how many links its folder has.
-    fn follow(&mut self, links: u64, walk: &mut Walk) {
+    /// Brings what is in it up to date, knowing how many links its folder has, which is the one with this name in `above`.
+    fn follow(&mut self, above: BorrowedFd<'_>, name: &OsStr, links: u64, walk: &mut Walk) {
+        if links == 2 {
+            // Most have none.
+            self.children.clear();
+            return;
+        }
+        let Ok(folder) = openat(above, name, FOLDER, Mode::empty()) else {
+            self.children.clear();
+            return;
+        };
         let as_many = links == self.children.len() as u64 + 2;
-        let mut now = self.links_of_children(walk);
+        let mut now = self.links_of_children(&folder);
         if !as_many || now.iter().any(Option::is_none) {
-            self.list(walk);
-            now = self.links_of_children(walk);
+            self.list(&folder, walk);
+            now = self.links_of_children(&folder);
         }
         let mut now = now.into_iter();
         // What ended just now is left out.
@@ -164,44 +176,45 @@ impl Cgroup {
                 return false;
             };
             walk.seen += 1;
-            walk.folder.push(&child.name);
-            child.follow(links, walk);
-            walk.folder.pop();
+            let name = std::mem::take(&mut child.name);
+            child.follow(folder.as_fd(), &name, links, walk);
+            child.name = name;
             true
         });
     }
 
     /// Of each child; `None` if it is gone, or another one has its name.
-    fn links_of_children(&self, walk: &mut Walk) -> Vec<Option<u64>> {
+    fn links_of_children(&self, folder: &OwnedFd) -> Vec<Option<u64>> {
         let links = self.children.iter().map(|child| {
-            walk.folder.push(&child.name);
-            let now = fs::symlink_metadata(&walk.folder);
-            walk.folder.pop();
-            let now = now.ok().filter(|now| now.ino() == child.id)?;
-            Some(now.nlink())
+            let now = statat(folder, &*child.name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+            (now.st_ino == child.id).then(|| links(&now))
         });
         links.collect()
     }
 
     /// Finds out anew which children there are.
-    fn list(&mut self, walk: &mut Walk) {
+    fn list(&mut self, folder: &OwnedFd, walk: &mut Walk) {
         let mut before = std::mem::take(&mut self.children);
-        let entries = fs::read_dir(&walk.folder).into_iter().flatten().flatten();
-        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        for entry in folders {
+        // A descriptor that only stands for a place cannot be listed.
+        let listed = openat(folder, ".", LISTED, Mode::empty()).and_then(Dir::new);
+        let entries = listed.into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_type() == FileType::Directory) {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
             if self.depth == DEEPEST || walk.seen + self.children.len() >= MOST {
                 walk.complete = false;
                 return;
             }
-            let (id, name) = (entry.ino(), entry.file_name());
             let known = before
                 .iter()
-                .position(|child| child.id == id && child.name == name);
+                .position(|child| child.id == entry.ino() && child.name == name);
             let child = known.map_or_else(
                 || {
                     let above = self.path.strip_suffix('/').unwrap_or(&self.path);
                     let path = format!("{above}/{}", name.to_string_lossy()).into();
-                    Self::new(id, name, path, self.depth + 1)
+                    Self::new(entry.ino(), name.to_owned(), path, self.depth + 1)
                 },
                 |place| before.swap_remove(place),
             );
@@ -210,9 +223,25 @@ impl Cgroup {
     }
 }
 
+/// Folders are opened to look at what is in them alone.
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Or to list them.
+const LISTED: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+fn links(folder: &Stat) -> u64 {
+    #[expect(
+        clippy::useless_conversion,
+        reason = "how wide the field is depends on the architecture"
+    )]
+    folder.st_nlink.into()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _};
 
     use super::*;
 

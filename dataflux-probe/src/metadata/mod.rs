@@ -2,7 +2,10 @@
 
 mod addresses;
 mod agent;
+mod container;
+mod containers;
 pub(crate) mod host;
+mod kubernetes;
 pub(crate) mod labels;
 mod os;
 mod processor;
@@ -25,7 +28,10 @@ pub trait MetadataReader: Send {
 pub const REGISTRY: &[&Plugin<dyn MetadataReader>] = &[
     &addresses::PLUGIN,
     &agent::PLUGIN,
+    &container::PLUGIN,
+    &containers::PLUGIN,
     &host::PLUGIN,
+    &kubernetes::PLUGIN,
     &labels::PLUGIN,
     &os::PLUGIN,
     &processor::PLUGIN,

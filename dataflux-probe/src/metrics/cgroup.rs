@@ -14,13 +14,13 @@ mod v2;
 use std::{path::PathBuf, ptr};
 
 use anyhow::ensure;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Deserialize;
 
 use super::{AttachError, MetricReader};
 use crate::{
     cgroups::Tree,
     config::Section,
+    host_file::raise_open_files,
     kernel::Kernel,
     model::{Health, MetricDef, Snapshot, Status},
     plugin::{Context, Needs, Plugin},
@@ -48,9 +48,6 @@ enabled = false     # every cgroup has some 20 gauges and counters in each envel
     metrics: &ALL,
     build: |section, context| Ok(Box::new(Cgroups::new(Config::parse(section)?, context))),
 };
-
-/// How many files are kept open at most, where that is allowed.
-const MOST_FILES: u64 = 16_384;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,7 +187,7 @@ impl MetricReader for Cgroups {
             let message = format!("no hierarchy in {}", self.sys.join("fs/cgroup").display());
             return Err(AttachError::Unsupported(message));
         }
-        self.room = open_files() / 2;
+        self.room = raise_open_files() / 2;
         Ok(())
     }
 
@@ -236,22 +233,6 @@ impl Cgroups {
         }
         Ok(())
     }
-}
-
-/// Raises how many files the probe may have open, which is little by default, as far as that is allowed. Gives how many.
-fn open_files() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit
-        .maximum
-        .map_or(MOST_FILES, |most| most.min(MOST_FILES));
-    let enough = limit.current.is_none_or(|current| current >= wanted);
-    let mut raised = limit;
-    raised.current = Some(wanted);
-    let now = match enough {
-        false if setrlimit(Resource::Nofile, raised).is_ok() => wanted,
-        _ => limit.current.unwrap_or(wanted).min(MOST_FILES),
-    };
-    usize::try_from(now).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

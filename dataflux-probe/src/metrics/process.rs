@@ -12,11 +12,12 @@ use std::{collections::HashMap, fs, os::unix::fs::MetadataExt as _, sync::Arc, t
 
 use serde::Deserialize;
 
-use super::MetricReader;
+use super::{AttachError, MetricReader};
 use crate::{
     cgroups,
     config::Section,
-    host_file::text,
+    host_file::{raise_open_files, text},
+    kernel::Kernel,
     model::{
         Born, Fall, Health, Kind, LabelValue, MetricDef, NO_LABELS, Series, Snapshot, Status, Unit,
     },
@@ -31,7 +32,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     name: "process",
     summary: "processes by state, threads, and the processes that take most processor time and memory",
     needs: Needs {
-        kernel: "/proc/PID/stat and /proc/PID/cgroup, of all processes: no hidepid; /etc/passwd",
+        kernel: "/proc/PID/stat, statm and cgroup, of all processes: no hidepid; /etc/passwd",
         ..Needs::NOTHING
     },
     example: "\
@@ -78,7 +79,7 @@ static RESIDENT: MetricDef = MetricDef {
     name: "process.resident",
     kind: Kind::Gauge,
     unit: Unit::Bytes,
-    help: "Memory of a process that is in RAM, what it shares with others included, by the kernel's quick and not quite exact count.",
+    help: "Memory of a process that is in RAM, what it shares with others included, as `ps` shows it; kernels differ in how exact that is.",
     labels: LABELS,
 };
 static THREADS: MetricDef = MetricDef {
@@ -183,19 +184,22 @@ impl Processes {
         }
     }
 
-    /// The labels of a process; `None` if it ended.
-    fn labels(&mut self, process: &Process) -> Option<Labels> {
+    /// The labels of a process and its resident pages, of which `stat` has a rougher count; `None` if it ended.
+    fn look(&mut self, process: &Process) -> Option<(Labels, u64)> {
         let folder = self.table.proc().join(process.pid.to_string());
         let cgroup = text(&folder.join("cgroup")).unwrap_or_default();
+        let statm = text(&folder.join("statm")).unwrap_or_default();
+        let resident = statm.split(' ').nth(1).and_then(|it| it.parse().ok());
         // The folder belongs to whom the process acts as. While it is there, so was what was read of it.
         let user = fs::metadata(&folder).ok()?.uid();
-        Some([
+        let labels = [
             process.pid.to_string().into(),
             Arc::clone(&process.command),
             self.users.name(user),
             self.own_root
                 .absolute(cgroups::telling(&cgroup).unwrap_or_default()),
-        ])
+        ];
+        Some((labels, resident.unwrap_or(process.resident)))
     }
 
     /// What a process had counted at the last read; `None` if that is not known.
@@ -219,7 +223,7 @@ impl Processes {
         let mut told = HashMap::with_capacity(choice.places.len());
         for &place in &choice.places {
             let process = &pass.processes[place];
-            let Some(labels) = self.labels(process) else {
+            let Some((labels, resident)) = self.look(process) else {
                 continue;
             };
             let same = |(started, before): &(u64, Labels)| {
@@ -231,7 +235,7 @@ impl Processes {
                 push_counted(&mut out.earlier, &labels, counted);
             }
             push_counted(&mut out.series, &labels, process.counted);
-            let resident = process.resident as f64 * rustix::param::page_size() as f64;
+            let resident = resident as f64 * rustix::param::page_size() as f64;
             out.gauge(&RESIDENT, None, owned(&labels), resident);
             out.gauge(&THREADS, None, owned(&labels), process.threads as f64);
             told.insert(process.pid, (process.started, labels));
@@ -241,6 +245,11 @@ impl Processes {
 }
 
 impl MetricReader for Processes {
+    fn attach(&mut self, _kernel: &Kernel) -> Result<(), AttachError> {
+        self.table.room = raise_open_files() / 8;
+        Ok(())
+    }
+
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
         let began = ticks_since_boot();
         let nothing = Pass::default();

@@ -193,6 +193,9 @@ fn readable(roots: &Roots) -> Vec<PathBuf> {
         "/var/lib/sss",
         "/run/systemd/resolve",
         "/run/nscd",
+        // Of the `container` reader.
+        "/run/.containerenv",
+        "/run/systemd/container",
         "/dev/null",
         "/dev/zero",
         "/dev/random",

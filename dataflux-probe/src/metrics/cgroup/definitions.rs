@@ -53,7 +53,7 @@ pub(super) static MEMORY_USED: MetricDef = gauge(
 pub(super) static MEMORY_PEAK: MetricDef = gauge(
     "cgroup.memory_peak",
     Unit::Bytes,
-    "The highest that cgroup.memory_used has been since the cgroup was made, or the value reset.",
+    "The highest that cgroup.memory_used has been since the cgroup was made, or the value reset, looked up every ten seconds.",
     &[],
 );
 pub(super) static MEMORY_BY_USE: MetricDef = gauge(
@@ -80,8 +80,8 @@ pub(super) static SWAP_USED: MetricDef = gauge(
     "Swap of all that is in a cgroup.",
     &[],
 );
-pub(super) static IO_BYTES: MetricDef = counter(
-    "cgroup.io_bytes",
+pub(super) static IO_TRANSFERRED: MetricDef = counter(
+    "cgroup.io_transferred",
     Unit::Bytes,
     "Bytes that all that is in a cgroup read from, wrote to and discarded on a block device, by its number; page cache is not I/O before it is written.",
     &["device", "operation"],
@@ -137,7 +137,7 @@ pub(super) static ALL: [&MetricDef; 21] = [
     &MEMORY_EVENTS,
     &MEMORY_LIMIT,
     &SWAP_USED,
-    &IO_BYTES,
+    &IO_TRANSFERRED,
     &IO_OPERATIONS,
     &TASKS,
     &TASKS_LIMIT,

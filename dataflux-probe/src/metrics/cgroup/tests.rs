@@ -124,8 +124,8 @@ fn v2_is_told_by_id_in_bytes_nanoseconds_and_processors() {
         cpu_throttled_periods : 2\ncpu_throttled : 8000\ncpu_limit : 1.5\nmemory_used : 4096\nmemory_peak : 8192\n\
         memory_by_use anon: 1\nmemory_by_use file: 2\nmemory_by_use kernel: 3\nmemory_events low: 0\n\
         memory_events high: 1\nmemory_events max: 2\nmemory_events oom: 3\nmemory_events oom_kill: 4\nswap_used : 0\n\
-        memory_limit max: 1048576\nmemory_limit swap: 0\nio_bytes 254:0 read: 1\nio_bytes 254:0 write: 2\n\
-        io_bytes 254:0 discard: 5\nio_operations 254:0 read: 3\nio_operations 254:0 write: 4\n\
+        memory_limit max: 1048576\nmemory_limit swap: 0\nio_transferred 254:0 read: 1\nio_transferred 254:0 write: 2\n\
+        io_transferred 254:0 discard: 5\nio_operations 254:0 read: 3\nio_operations 254:0 write: 4\n\
         io_operations 254:0 discard: 6\ntasks : 7\ntasks_refused : 1\ntasks_limit : 100\ncpu_pressure some: 2000\n\
         cpu_pressure full: 1000\nio_pressure some: 2000\nio_pressure full: 1000\nmemory_pressure some: 2000\n\
         memory_pressure full: 1000";
@@ -185,8 +185,8 @@ fn v1_is_told_by_path_and_v2_only_what_v1_has_not() {
     let expected = format!(
         "cpu_usage : 70\ncpu_time user: {}\ncpu_time system: {}\ncpu_periods : 5\ncpu_throttled_periods : 2\n\
         cpu_throttled : 8\ncpu_limit : 0.5\nmemory_used : 4096\nmemory_by_use anon: 1\nmemory_by_use file: 2\n\
-        swap_used : 5\nmemory_events max: 6\nmemory_events oom_kill: 3\nio_bytes 254:0 read: 1\n\
-        io_bytes 254:0 write: 2\nio_bytes 254:0 discard: 4\ntasks : 7",
+        swap_used : 5\nmemory_events max: 6\nmemory_events oom_kill: 3\nio_transferred 254:0 read: 1\n\
+        io_transferred 254:0 write: 2\nio_transferred 254:0 discard: 4\ntasks : 7",
         4 * second,
         3 * second
     );
@@ -298,14 +298,14 @@ fn devices_keep_their_places_and_the_rest_is_said() {
     let mut reader = machine.reader("max_devices = 1\nparts = [\"io\"]");
     let device = |snapshot: &Snapshot| told(&snapshot.series, |_| true)[0].clone();
     let first = read(&mut reader);
-    assert_eq!(device(&first), "io_bytes 8:0 read: 1");
+    assert_eq!(device(&first), "io_transferred 8:0 read: 1");
     assert!(
         first.health.reason.contains("1 devices"),
         "{}",
         first.health
     );
     machine.write("a/io.stat", "8:16 rbytes=2\n8:0 rbytes=3\n");
-    assert_eq!(device(&read(&mut reader)), "io_bytes 8:0 read: 3");
+    assert_eq!(device(&read(&mut reader)), "io_transferred 8:0 read: 3");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     definitions::{
         CPU_LIMIT, CPU_PERIODS, CPU_THROTTLED, CPU_THROTTLED_PERIODS, CPU_TIME, CPU_USAGE,
-        IO_BYTES, IO_OPERATIONS, MEMORY_BY_USE, MEMORY_EVENTS, MEMORY_LIMIT, MEMORY_PEAK,
+        IO_OPERATIONS, IO_TRANSFERRED, MEMORY_BY_USE, MEMORY_EVENTS, MEMORY_LIMIT, MEMORY_PEAK,
         MEMORY_USED, SWAP_USED, TASKS, TASKS_LIMIT, TASKS_REFUSED,
     },
     sources::{Part, Source, setting, source, tasks, tasks_limit, tasks_refused},
@@ -91,7 +91,7 @@ pub(super) static CONTROLLERS: [Controller; 5] = [
                     Ok(())
                 },
             ),
-            source(
+            setting(
                 "memory.max_usage_in_bytes",
                 Part::Memory,
                 &[&MEMORY_PEAK],
@@ -163,10 +163,10 @@ pub(super) static CONTROLLERS: [Controller; 5] = [
             source(
                 "blkio.throttle.io_service_bytes_recursive",
                 Part::Io,
-                &[&IO_BYTES],
+                &[&IO_TRANSFERRED],
                 |file, out| {
                     for (device, values) in text::blkio(file)? {
-                        out.by_device(&IO_BYTES, device, values);
+                        out.by_device(&IO_TRANSFERRED, device, values);
                     }
                     Ok(())
                 },

@@ -3,7 +3,7 @@
 use super::{
     definitions::{
         CPU_LIMIT, CPU_PERIODS, CPU_PRESSURE, CPU_THROTTLED, CPU_THROTTLED_PERIODS, CPU_TIME,
-        CPU_USAGE, IO_BYTES, IO_OPERATIONS, IO_PRESSURE, MEMORY_BY_USE, MEMORY_EVENTS,
+        CPU_USAGE, IO_OPERATIONS, IO_PRESSURE, IO_TRANSFERRED, MEMORY_BY_USE, MEMORY_EVENTS,
         MEMORY_LIMIT, MEMORY_PEAK, MEMORY_PRESSURE, MEMORY_USED, SWAP_USED, TASKS, TASKS_LIMIT,
         TASKS_REFUSED,
     },
@@ -66,7 +66,7 @@ pub(super) static SOURCES: [Source; 17] = [
             Ok(())
         },
     ),
-    source("memory.peak", Part::Memory, &[&MEMORY_PEAK], |file, out| {
+    setting("memory.peak", Part::Memory, &[&MEMORY_PEAK], |file, out| {
         out.gauge(&MEMORY_PEAK, [], text::number(file)? as f64);
         Ok(())
     }),
@@ -126,10 +126,10 @@ pub(super) static SOURCES: [Source; 17] = [
     source(
         "io.stat",
         Part::Io,
-        &[&IO_BYTES, &IO_OPERATIONS],
+        &[&IO_TRANSFERRED, &IO_OPERATIONS],
         |file, out| {
             for (device, io) in text::io_stat(file)? {
-                out.by_device(&IO_BYTES, device, io.bytes);
+                out.by_device(&IO_TRANSFERRED, device, io.bytes);
                 out.by_device(&IO_OPERATIONS, device, io.operations);
             }
             Ok(())

@@ -82,19 +82,24 @@ fn highest(values: impl Iterator<Item = u64>, count: usize) -> Vec<usize> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::stat::State, *};
+    use super::{
+        super::stat::{Stat, State},
+        *,
+    };
 
     fn process(pid: u32, command: &str, resident: u64) -> Process {
-        Process {
-            pid,
-            command: command.into(),
+        let stat = Stat {
+            command: command.as_bytes(),
             state: State::Sleeping,
             is_kernel_thread: false,
+            major_faults: 0,
+            user: 0,
+            system: 0,
             threads: 1,
             started: 0,
             resident,
-            counted: super::super::table::Counted::default(),
-        }
+        };
+        Process::new(pid, &stat, None, None)
     }
 
     #[test]

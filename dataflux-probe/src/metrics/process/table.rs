@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use rustix::{
     fs::{Mode, OFlags, RawDir, openat},
-    io::{Errno, read, retry_on_intr},
+    io::{Errno, pread, retry_on_intr},
 };
 
 use super::stat::{Stat, State, decimal};
@@ -21,7 +21,7 @@ use super::stat::{Stat, State, decimal};
 const LONGEST_LINE: usize = 2048;
 
 /// A process as it was when the pass came to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) command: Arc<str>,
@@ -33,6 +33,8 @@ pub(super) struct Process {
     /// In pages.
     pub(super) resident: u64,
     pub(super) counted: Counted,
+    /// Its `stat`, kept open: reading it again costs half of opening it. It never becomes that of another process.
+    file: Option<Arc<OwnedFd>>,
 }
 
 /// What only grows while a process lives.
@@ -61,9 +63,12 @@ impl Pass {
 
     /// The process with this pid, if it is the one that started then.
     pub(super) fn find(&self, pid: u32, started: u64) -> Option<&Process> {
+        self.with_pid(pid).filter(|found| found.started == started)
+    }
+
+    fn with_pid(&self, pid: u32) -> Option<&Process> {
         let place = self.processes.binary_search_by_key(&pid, |it| it.pid);
-        let found = &self.processes[place.ok()?];
-        (found.started == started).then_some(found)
+        self.processes.get(place.ok()?)
     }
 }
 
@@ -71,6 +76,8 @@ impl Pass {
 #[derive(Debug)]
 pub(super) struct Table {
     proc: PathBuf,
+    /// How many files may be kept open.
+    pub(super) room: usize,
     entries: Box<[MaybeUninit<u8>]>,
     line: Box<[u8; LONGEST_LINE]>,
 }
@@ -79,18 +86,20 @@ impl Table {
     pub(super) fn new(proc: PathBuf) -> Self {
         Self {
             proc,
+            room: 0,
             entries: vec![MaybeUninit::uninit(); 32 * 1024].into(),
             line: Box::new([0; LONGEST_LINE]),
         }
     }
 
-    /// All processes there are. One that ends before the pass comes to it is none. `before` spares allocating names again.
+    /// All processes there are. One that ends before the pass comes to it is none.
     ///
     /// # Errors
     /// `/proc` cannot be listed, or a line of it has no sense. All name the file.
     pub(super) fn pass(&mut self, before: &Pass) -> anyhow::Result<Pass> {
         let Self {
             proc,
+            room,
             entries,
             line,
         } = self;
@@ -100,17 +109,21 @@ impl Table {
             processes: Vec::with_capacity(before.processes.len() + 16),
             hidden: 0,
         };
+        let mut kept = 0;
         let mut listed = RawDir::new(folder.as_fd(), entries);
         while let Some(entry) = listed.next() {
             let entry = entry.with_context(cannot_list)?;
             let pid = decimal(entry.file_name().to_bytes()).and_then(|pid| u32::try_from(pid).ok());
             let Some(pid) = pid else { continue };
             let path = || proc.join(pid.to_string()).join("stat");
-            match read_stat(&folder, pid, line) {
-                Ok(line) => {
-                    let stat = Stat::parse(line)
+            let known = before.with_pid(pid);
+            match read_stat(&folder, pid, known, line) {
+                Ok((length, file)) => {
+                    let stat = Stat::parse(&line[..length])
                         .with_context(|| format!("cannot make sense of {}", path().display()))?;
-                    pass.processes.push(Process::new(pid, &stat, before));
+                    let file = Some(file).filter(|_| kept < *room);
+                    kept += usize::from(file.is_some());
+                    pass.processes.push(Process::new(pid, &stat, known, file));
                 }
                 Err(error) if is_gone(error) => {}
                 Err(Errno::ACCESS | Errno::PERM) => pass.hidden += 1,
@@ -130,8 +143,13 @@ impl Table {
 }
 
 impl Process {
-    fn new(pid: u32, stat: &Stat<'_>, before: &Pass) -> Self {
-        let known = before.find(pid, stat.started);
+    /// `known` spares allocating its name again.
+    pub(super) fn new(
+        pid: u32,
+        stat: &Stat<'_>,
+        known: Option<&Self>,
+        file: Option<Arc<OwnedFd>>,
+    ) -> Self {
         let known = known.filter(|known| known.command.as_bytes() == stat.command);
         Self {
             pid,
@@ -149,6 +167,7 @@ impl Process {
                 system: stat.system,
                 major_faults: stat.major_faults,
             },
+            file,
         }
     }
 }
@@ -160,25 +179,28 @@ impl Counted {
     }
 }
 
-/// The line of a process. Its folder says that it is gone in more ways than one.
-fn read_stat<'a>(
+/// Fills in the line of a process. Gives its length, and the file.
+fn read_stat(
     proc: &OwnedFd,
     pid: u32,
-    line: &'a mut [u8; LONGEST_LINE],
-) -> Result<&'a [u8], Errno> {
+    known: Option<&Process>,
+    line: &mut [u8; LONGEST_LINE],
+) -> Result<(usize, Arc<OwnedFd>), Errno> {
+    if let Some(file) = known.and_then(|known| known.file.as_ref())
+        && let Ok(length) = retry_on_intr(|| pread(file, &mut line[..], 0))
+    {
+        return Ok((length, Arc::clone(file)));
+    }
+    // It is new, or another one has its pid now.
     let mut name = [0; 20];
     let mut rest = &mut name[..];
-    // A pid has ten digits at most.
-    let written = write!(rest, "{pid}/stat").map(|()| rest.len());
-    let length = name.len() - written.map_err(|_| Errno::INVAL)?;
-    let file = openat(
-        proc,
-        &name[..length],
-        OFlags::RDONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let length = retry_on_intr(|| read(&file, &mut line[..]))?;
-    Ok(&line[..length])
+    let room = rest.len();
+    write!(rest, "{pid}/stat").map_err(|_| Errno::INVAL)?;
+    let length = room - rest.len();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let file = openat(proc, &name[..length], flags, Mode::empty())?;
+    let length = retry_on_intr(|| pread(&file, &mut line[..], 0))?;
+    Ok((length, Arc::new(file)))
 }
 
 fn is_gone(error: Errno) -> bool {
