@@ -3,7 +3,11 @@
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
+    fs,
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileTypeExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
@@ -35,6 +39,34 @@ impl Mount {
     pub(crate) fn block_device(&self) -> Option<u64> {
         (self.device >> 20 != 0).then_some(self.device)
     }
+
+    /// As [`Mount::block_device`], and of file systems on several devices that of the one that was mounted, by its file below
+    /// the host's `/`.
+    pub(crate) fn device_below(&self, root: &Path) -> Option<u64> {
+        let named = || {
+            if !self.source.starts_with("/dev") {
+                return None;
+            }
+            let file = fs::metadata(below(root, &self.source)).ok()?;
+            let [major, minor] = [
+                rustix::fs::major(file.rdev()),
+                rustix::fs::minor(file.rdev()),
+            ];
+            let is_device = file.file_type().is_block_device();
+            is_device.then(|| u64::from(major) << 20 | u64::from(minor))
+        };
+        self.block_device().or_else(named)
+    }
+}
+
+/// A path of the host's, as the probe reaches it.
+pub(crate) fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// A device number as the kernel writes it: `8:1`.
+pub(crate) fn device_number(text: &str) -> Option<u64> {
+    device(text.as_bytes())
 }
 
 /// All lines of mountinfo, in its order.
@@ -221,7 +253,7 @@ mod tests {
 
     #[test]
     fn every_mount_of_this_machine_is_understood() {
-        let text = std::fs::read("/proc/self/mountinfo").unwrap();
+        let text = fs::read("/proc/self/mountinfo").unwrap();
         let mounts = parse(&text).unwrap();
         assert_eq!(mounts.len(), text.iter().filter(|&&it| it == b'\n').count());
         let root = mounts.iter().find(|mount| mount.point == Path::new("/"));

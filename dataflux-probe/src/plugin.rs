@@ -104,6 +104,8 @@ pub struct Context {
     pub fields: Arc<Fields>,
     /// A short hash of the configuration file, for the `agent` section.
     pub config_hash: Arc<str>,
+    /// Where what must outlive the process is kept, if anywhere. It need not be there yet.
+    pub state_dir: Option<PathBuf>,
     /// When the probe started.
     pub started: crate::model::WallTime,
 }
@@ -149,6 +151,7 @@ pub(crate) mod testing {
             per_reader: false,
             fields: std::sync::Arc::default(),
             config_hash: "5f0c".into(),
+            state_dir: None,
             started: 1_700_000_000_123_456_789,
         }
     }

@@ -186,6 +186,7 @@ fn context(roots: Roots) -> Context {
         per_reader: false,
         fields: Arc::default(),
         config_hash: "test".into(),
+        state_dir: None,
         started: 0,
     }
 }

@@ -30,6 +30,16 @@ pub fn printed(program: &str, arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// As [`printed`], of one that prints JSON.
+///
+/// # Panics
+/// It prints something else.
+#[must_use]
+pub fn printed_json(program: &str, arguments: &[&str]) -> Option<Value> {
+    let text = printed(program, arguments)?;
+    Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{program}: {error}: {text}")))
+}
+
 /// One envelope of this machine, by a configuration's readers.
 ///
 /// # Panics

@@ -27,8 +27,9 @@ const DEVICE_PACKAGES: [&str; 2] = ["iproute2", "mount"];
 /// Tells tests that the programs which they compare the probe with were installed, so that one that is missing is a failure.
 const TRUSTED_TOOLS: (&str, &str) = ("DATAFLUX_TRUSTED_TOOLS", "required");
 
-/// And of these programs: `free`, `vmstat`, `ps`, `sysctl`, `uptime`; `adjtimex`.
-const TOOL_PACKAGES: [&str; 2] = ["procps", "adjtimex"];
+/// And of these programs: `free`, `vmstat`, `ps`, `sysctl`, `uptime`; `adjtimex`; `df`; `iostat`; `lscpu`,
+/// `lsblk`.
+const TOOL_PACKAGES: [&str; 5] = ["procps", "adjtimex", "coreutils", "sysstat", "util-linux"];
 
 /// And of what judges the unit of systemd.
 const UNIT_PACKAGES: [&str; 1] = ["systemd"];

@@ -282,6 +282,7 @@ fn build(
         per_reader: false,
         fields: Arc::default(),
         config_hash: hash,
+        state_dir: probe.state_dir.clone(),
         started: running.map_or_else(now, |context| context.started),
     };
     let mut keep = Vec::new();

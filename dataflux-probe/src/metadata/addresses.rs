@@ -22,7 +22,7 @@ use crate::{
 
 pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
     name: "addresses",
-    summary: "network interfaces with their IPv4, IPv6 and hardware addresses, and which is the primary one",
+    summary: "network interfaces with their IPv4, IPv6 and hardware addresses, MTU, speed, duplex and state, and which is the primary one",
     needs: Needs {
         kernel: "/proc/1/net, /sys/class/net",
         ..Needs::NOTHING
@@ -53,6 +53,16 @@ struct Interface {
     /// Hardware address; interfaces without a link have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     mac: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
+    /// In Mbit/s; not told of interfaces that are down or have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speed_mbit: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplex: Option<String>,
+    /// By RFC 2863; `unknown` where the driver does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
     /// Addresses with the length of their network's prefix.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ipv4: Vec<String>,
@@ -104,9 +114,15 @@ fn interfaces(net: &Path, sys: &Path) -> anyhow::Result<BTreeMap<String, Interfa
         .filter_map(|line| Some(line.split_once(':')?.0.trim()));
     let interface = |name: &str| {
         let files = sys.join("class/net").join(name);
-        let mac = first_line(&files.join("address"));
+        let line = |name: &str| first_line(&files.join(name));
+        let mac = line("address");
         Interface {
-            index: first_line(&files.join("ifindex")).and_then(|index| index.parse().ok()),
+            index: line("ifindex").and_then(|index| index.parse().ok()),
+            mtu: line("mtu").and_then(|mtu| mtu.parse().ok()),
+            // -1 where there is none.
+            speed_mbit: line("speed").and_then(|speed| speed.parse().ok()),
+            duplex: line("duplex").filter(|duplex| duplex != "unknown"),
+            state: line("operstate"),
             mac: mac.filter(|mac| mac.bytes().any(|byte| !matches!(byte, b'0' | b':'))),
             ..Interface::default()
         }
@@ -256,6 +272,51 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.ends_with("proc/1/net/dev"), "{error}");
+    }
+
+    #[test]
+    fn a_changed_interface_and_a_new_one_are_there_at_the_next_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let context = context(folder.path());
+        let mut reader = PLUGIN.build_from("", &context).unwrap();
+        let mut look = || {
+            let mut metadata = Metadata::default();
+            reader.read(&mut metadata).unwrap();
+            metadata.sections.remove("addresses").unwrap()["interfaces"].clone()
+        };
+        write("proc/1/net/dev", "head\nhead\n  eth0: 1 2\n");
+        for (file, text) in [
+            ("ifindex", "2\n"),
+            ("mtu", "1500\n"),
+            ("speed", "-1\n"),
+            ("duplex", "unknown\n"),
+            ("operstate", "down\n"),
+        ] {
+            write(&format!("sys/class/net/eth0/{file}"), text);
+        }
+        let down = json!({"eth0": {"index": 2, "mtu": 1500, "state": "down"}});
+        assert_eq!(look(), down);
+        for (file, text) in [
+            ("mtu", "9000\n"),
+            ("speed", "25000\n"),
+            ("duplex", "full\n"),
+            ("operstate", "up\n"),
+        ] {
+            write(&format!("sys/class/net/eth0/{file}"), text);
+        }
+        write("proc/1/net/dev", "head\nhead\n  eth0: 1 2\n eth1: 1 2\n");
+        let address = "20010db8000000000000000000000002 02 40 00 80 eth0\n";
+        write("proc/1/net/if_inet6", address);
+        let eth0 = json!({
+            "index": 2, "mtu": 9000, "speed_mbit": 25_000, "duplex": "full", "state": "up",
+            "ipv6": ["2001:db8::2/64"],
+        });
+        assert_eq!(look(), json!({"eth0": eth0, "eth1": {}}));
     }
 
     fn this_machine() -> serde_json::Map<String, Value> {

@@ -1,26 +1,30 @@
-//! `host`: the machine's name, its identity, and when it was started.
+//! `host`: the machine's name, its identity, when it was started, and what kind of machine it is.
+
+mod installation;
+mod virtualization;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::ensure;
 use serde::Deserialize;
 
-use super::MetadataReader;
+use super::{MetadataReader, dmi::Dmi, os};
 use crate::{
     host_file::{first_line, text},
     model::Metadata,
     plugin::{Needs, Plugin, Roots},
 };
+use virtualization::Hypervisor;
 
 pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
     name: "host",
-    summary: "name, machine id, boot id and boot time",
+    summary: "name, machine id, boot id and boot time, time zone, platform, chassis and kind of virtual machine, and an id of the installation",
     needs: Needs {
-        kernel: "/proc/sys/kernel, /etc/hostname, /etc/machine-id",
+        kernel: "/proc/sys/kernel, /etc/hostname, /etc/machine-id, /etc/os-release, /etc/localtime, /sys/class/dmi",
         ..Needs::NOTHING
     },
     example: "",
@@ -29,6 +33,9 @@ pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
         let Config {} = section.parse()?;
         Ok(Box::new(Host {
             roots: context.roots.clone(),
+            state_dir: context.state_dir.clone(),
+            hypervisor: virtualization::hypervisor,
+            virtualization: None,
         }))
     },
 };
@@ -39,12 +46,27 @@ struct Config {}
 
 struct Host {
     roots: Roots,
+    state_dir: Option<PathBuf>,
+    /// Asks the processor.
+    hypervisor: fn() -> Hypervisor,
+    /// It stays while the kernel runs, and may take a look at all of `/proc/cpuinfo`.
+    virtualization: Option<&'static str>,
 }
 
 impl MetadataReader for Host {
-    /// Keys: `name`, `machine_id`, `boot_id`, and `boot_time` in whole seconds, which moves when the wall clock is set.
+    /// Keys: `name`, `machine_id`, `boot_id`, and `boot_time` in whole seconds, which moves when the wall clock is set;
+    /// `timezone` by the name that the tz database has for it; `platform` and `platform_family`, os-release's ID and ID_LIKE
+    /// (ID where the distribution is like no other); `vendor`, `product` and `chassis`, which `hostnamectl` may set;
+    /// `virtualization` as `systemd-detect-virt --vm` says it; and `installation_id`, of the state folder, if there is one.
     fn read(&mut self, out: &mut Metadata) -> anyhow::Result<()> {
-        let Roots { proc, root, .. } = &self.roots;
+        let Roots { proc, sys, root } = &self.roots;
+        let dmi = Dmi::read(sys);
+        let look = || virtualization::kind(proc, sys, &dmi, (self.hypervisor)());
+        let virtualization = self.virtualization.or_else(look);
+        self.virtualization = virtualization;
+        let release = os::release(root);
+        let platform = os::variable(&release, "ID");
+        let family = os::variable(&release, "ID_LIKE").or_else(|| platform.clone());
         let boot_time = text(&proc.join("stat")).and_then(|stat| boot_time(&stat));
         let facts = [
             ("name", name(proc, root)),
@@ -54,6 +76,14 @@ impl MetadataReader for Host {
                 first_line(&proc.join("sys/kernel/random/boot_id")),
             ),
             ("boot_time", boot_time),
+            ("timezone", timezone(root)),
+            ("platform", platform),
+            ("platform_family", family),
+            ("chassis", chassis(root, virtualization, &dmi)),
+            ("vendor", dmi.sys_vendor),
+            ("product", dmi.product_name),
+            ("virtualization", virtualization.map(str::to_owned)),
+            ("installation_id", self.installation()),
         ];
         let section = super::section(facts);
         ensure!(
@@ -65,6 +95,43 @@ impl MetadataReader for Host {
         out.sections.insert(PLUGIN.name, section);
         Ok(())
     }
+}
+
+impl Host {
+    fn installation(&self) -> Option<String> {
+        installation::id(self.state_dir.as_ref()?)
+            .inspect_err(|error| tracing::debug!("no id of the installation: {error:#}"))
+            .ok()
+    }
+}
+
+/// What `/etc/localtime` is a link to, or the name beside it where it is a copy. Without it the time is UTC (localtime(5)).
+fn timezone(root: &Path) -> Option<String> {
+    let path = root.join("etc/localtime");
+    if let Ok(target) = fs::read_link(&path) {
+        let target = target.to_string_lossy();
+        let (_, name) = target.split_once("zoneinfo/")?;
+        return Some(name.to_owned());
+    }
+    if path.exists() {
+        return first_line(&root.join("etc/timezone"));
+    }
+    root.join("etc").exists().then(|| "UTC".to_owned())
+}
+
+/// Whoever runs the machine may say what it is (machine-info(5)).
+fn chassis(root: &Path, virtualization: Option<&str>, dmi: &Dmi) -> Option<String> {
+    let information = text(&root.join("etc/machine-info")).unwrap_or_default();
+    let said = os::variable(&information, "CHASSIS");
+    said.or_else(|| {
+        let virtual_machine = virtualization.is_some_and(|kind| kind != "none");
+        let kind = if virtual_machine {
+            Some("vm")
+        } else {
+            dmi.chassis()
+        };
+        kind.map(str::to_owned)
+    })
 }
 
 /// A number that differs between hosts and stays the same for one, evenly spread: of its identity and its name, because
@@ -108,79 +175,4 @@ fn boot_time(stat: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-    use crate::{metadata::testing::read, plugin::testing};
-
-    const BOOT_ID: &str = "12345678-1234-4234-8234-123456789abc";
-
-    /// A host with process 1 and the probe in these UTS namespaces.
-    fn host(first: Option<&str>, own: &str) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("proc/sys/kernel/hostname", "running\n");
-        write("proc/sys/kernel/random/boot_id", &format!("{BOOT_ID}\n"));
-        write("proc/stat", "cpu  1\nbtime 1699999990\nprocesses 2\n");
-        write("proc/1/ns/pid", "");
-        write("proc/self/ns/pid", "");
-        write("root/etc/hostname", "configured\n");
-        write("root/etc/machine-id", "9f2c5d0f8f6d4b7fb0b8f1a3c0d5e6a7\n");
-        symlink(own, folder.path().join("proc/self/ns/uts")).unwrap();
-        if let Some(first) = first {
-            symlink(first, folder.path().join("proc/1/ns/uts")).unwrap();
-        }
-        folder
-    }
-
-    #[test]
-    fn the_host_is_named_as_process_1_sees_it() {
-        let name = |first, own| {
-            let folder = host(first, own);
-            read(&PLUGIN, "", &testing::context(folder.path())).unwrap()["name"].clone()
-        };
-        assert_eq!(name(Some("uts:[1]"), "uts:[1]"), "running");
-        assert_eq!(name(None, "uts:[4026531838]"), "running");
-        assert_eq!(name(Some("uts:[4026531838]"), "uts:[2]"), "configured");
-        assert_eq!(name(None, "uts:[2]"), "configured");
-    }
-
-    #[test]
-    fn a_missing_file_is_a_missing_key_and_only_nothing_at_all_is_an_error() {
-        let folder = host(None, "uts:[4026531838]");
-        let context = testing::context(folder.path());
-        let keys = || {
-            Some(
-                read(&PLUGIN, "", &context)
-                    .ok()?
-                    .into_iter()
-                    .collect::<Vec<_>>(),
-            )
-        };
-        let pair = |key: &str, value: &str| (key.to_owned(), serde_json::Value::from(value));
-        let mut expected = vec![
-            pair("boot_id", BOOT_ID),
-            pair("boot_time", "2023-11-14T22:13:10Z"),
-            pair("machine_id", "9f2c5d0f8f6d4b7fb0b8f1a3c0d5e6a7"),
-            pair("name", "running"),
-        ];
-        assert_eq!(keys().unwrap(), expected);
-        fs::write(folder.path().join("root/etc/machine-id"), "uninitialized\n").unwrap();
-        fs::write(
-            folder.path().join("proc/stat"),
-            "cpu 1\nbtime 99999999999999999\n",
-        )
-        .unwrap();
-        expected.retain(|(key, _)| key == "boot_id" || key == "name");
-        assert_eq!(keys().unwrap(), expected);
-        fs::remove_dir_all(folder.path().join("proc")).unwrap();
-        assert_eq!(keys().unwrap(), [pair("name", "configured")]);
-        fs::remove_dir_all(folder.path().join("root")).unwrap();
-        assert_eq!(keys(), None);
-    }
-}
+mod tests;

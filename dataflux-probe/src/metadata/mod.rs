@@ -2,13 +2,17 @@
 
 mod addresses;
 mod agent;
+mod cloud;
 mod container;
 mod containers;
+mod dmi;
+mod drives;
 pub(crate) mod host;
 mod kubernetes;
 pub(crate) mod labels;
 mod os;
 mod processor;
+mod ram;
 pub mod names;
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,13 +32,16 @@ pub trait MetadataReader: Send {
 pub const REGISTRY: &[&Plugin<dyn MetadataReader>] = &[
     &addresses::PLUGIN,
     &agent::PLUGIN,
+    &cloud::PLUGIN,
     &container::PLUGIN,
     &containers::PLUGIN,
+    &drives::PLUGIN,
     &host::PLUGIN,
     &kubernetes::PLUGIN,
     &labels::PLUGIN,
     &os::PLUGIN,
     &processor::PLUGIN,
+    &ram::PLUGIN,
 ];
 
 /// A section of the facts that are known; the others leave no key behind.

@@ -1,5 +1,7 @@
 //! `os`: the distribution and the kernel.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::MetadataReader;
@@ -39,9 +41,7 @@ impl MetadataReader for Os {
     /// machine's as uname(2) names it.
     fn read(&mut self, out: &mut Metadata) -> anyhow::Result<()> {
         let Roots { proc, root, .. } = &self.roots;
-        let release = text(&root.join("etc/os-release"))
-            .or_else(|| text(&root.join("usr/lib/os-release")))
-            .unwrap_or_default();
+        let release = release(root);
         let machine = rustix::system::uname()
             .machine()
             .to_string_lossy()
@@ -58,8 +58,17 @@ impl MetadataReader for Os {
     }
 }
 
+/// The text of os-release, which may be in either place; empty without both.
+pub(super) fn release(root: &Path) -> String {
+    let places = ["etc/os-release", "usr/lib/os-release"];
+    places
+        .iter()
+        .find_map(|path| text(&root.join(path)))
+        .unwrap_or_default()
+}
+
 /// The value of a variable of os-release(5): the last assignment counts, quotes and backslashes are those of a shell.
-fn variable(release: &str, name: &str) -> Option<String> {
+pub(super) fn variable(release: &str, name: &str) -> Option<String> {
     let assigned = |line: &str| Some(unquote(line.trim().strip_prefix(name)?.strip_prefix('=')?));
     let value = release.lines().rev().find_map(assigned)?;
     (!value.is_empty()).then_some(value)

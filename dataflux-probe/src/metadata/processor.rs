@@ -1,5 +1,7 @@
 //! `processor`: what the machine computes with.
 
+mod caches;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -17,12 +19,13 @@ use crate::{
     model::Metadata,
     plugin::{Needs, Plugin},
 };
+use caches::Cache;
 
 pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
     name: "processor",
-    summary: "model and vendor of the processors, how many sockets, cores and threads are online",
+    summary: "model and vendor of the processors, how many sockets, cores and threads are online, MHz, caches and NUMA nodes",
     needs: Needs {
-        kernel: "/proc/cpuinfo, /sys/devices/system/cpu",
+        kernel: "/proc/cpuinfo, /sys/devices/system/cpu and node",
         ..Needs::NOTHING
     },
     example: "",
@@ -32,6 +35,7 @@ pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
         Ok(Box::new(Processor {
             cpuinfo: context.roots.proc.join("cpuinfo"),
             cpus: context.roots.sys.join("devices/system/cpu"),
+            nodes: context.roots.sys.join("devices/system/node"),
             model: None,
             counted: None,
         }))
@@ -46,9 +50,10 @@ struct Config {}
 struct Processor {
     cpuinfo: PathBuf,
     cpus: PathBuf,
+    nodes: PathBuf,
     model: Option<Model>,
     /// Which CPUs were online, and what that came to.
-    counted: Option<(String, Counts)>,
+    counted: Option<(String, Counts, Vec<Cache>)>,
 }
 
 /// Of the first CPU.
@@ -56,6 +61,8 @@ struct Processor {
 struct Model {
     name: Option<String>,
     vendor: Option<String>,
+    /// What it ran at when it was looked at first.
+    mhz: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +73,21 @@ struct Counts {
 }
 
 impl MetadataReader for Processor {
-    /// Keys: `model` and `vendor` where the architecture tells them; `sockets`, `cores` and `threads` that are online.
+    /// Keys: `model` and `vendor` where the architecture tells them; `sockets`, `cores` and `threads` that are online; `mhz`, the
+    /// most that the first CPU is made for, or where that is not told what it ran at when the probe started; `caches`, each
+    /// kind with its size and how many there are; `numa_nodes` that are online.
     fn read(&mut self, out: &mut Metadata) -> anyhow::Result<()> {
         if self.model.is_none() {
             self.model = text(&self.cpuinfo).and_then(|text| model(&text));
         }
-        let Model { name, vendor } = self.model.clone().unwrap_or_default();
-        let counts = self.counts();
+        let Model { name, vendor, mhz } = self.model.clone().unwrap_or_default();
+        let highest = first_line(&self.cpus.join("cpu0/cpufreq/cpuinfo_max_freq"));
+        let highest = highest.and_then(|khz| Some(khz.parse::<u64>().ok()? / 1000));
+        let nodes = first_line(&self.nodes.join("online"));
+        let (counts, caches) = match self.counts() {
+            Some((counts, caches)) => (Some(counts), caches),
+            None => (None, Vec::new()),
+        };
         let count = |value: fn(Counts) -> usize| counts.map(|counts| Value::from(value(counts)));
         let section = super::section([
             ("model", name.map(Value::from)),
@@ -80,6 +95,15 @@ impl MetadataReader for Processor {
             ("sockets", count(|counts| counts.sockets)),
             ("cores", count(|counts| counts.cores)),
             ("threads", count(|counts| counts.threads)),
+            ("mhz", highest.or(mhz).map(Value::from)),
+            (
+                "caches",
+                (!caches.is_empty()).then_some(serde_json::to_value(caches)?),
+            ),
+            (
+                "numa_nodes",
+                nodes.and_then(|nodes| Some(caches::length(&nodes)?.into())),
+            ),
         ]);
         ensure!(
             !section.is_empty(),
@@ -93,16 +117,16 @@ impl MetadataReader for Processor {
 }
 
 impl Processor {
-    fn counts(&mut self) -> Option<Counts> {
+    fn counts(&mut self) -> Option<(Counts, Vec<Cache>)> {
         let online = first_line(&self.cpus.join("online"))?;
-        if let Some((then, counts)) = &self.counted
+        if let Some((then, counts, caches)) = &self.counted
             && *then == online
         {
-            return Some(*counts);
+            return Some((*counts, caches.clone()));
         }
-        let counts = count(&self.cpus)?;
-        self.counted = Some((online, counts));
-        Some(counts)
+        let (counts, caches) = (count(&self.cpus)?, caches::of(&self.cpus));
+        self.counted = Some((online, counts, caches.clone()));
+        Some((counts, caches))
     }
 }
 
@@ -112,7 +136,15 @@ fn model(cpuinfo: &str) -> Option<Model> {
     Some(Model {
         name: cpus.model_name(0).map(str::to_owned),
         vendor: cpus.vendor_id(0).map(str::to_owned),
+        mhz: mhz(first),
     })
+}
+
+/// In whole MHz.
+fn mhz(cpu: &str) -> Option<u64> {
+    let line = cpu.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let mhz: f64 = line.split_once(':')?.1.trim().parse().ok()?;
+    (1.0..1e6).contains(&mhz).then_some(mhz.round() as u64)
 }
 
 /// Threads that share a core, and cores that share a package, name the same list of CPUs. A CPU that is offline has no
@@ -150,6 +182,30 @@ mod tests {
         let section = read(&PLUGIN, "", &context(fixtures())).unwrap();
         assert_eq!(section["model"], "Example(R) Processor X1 @ 2.30GHz");
         assert_eq!(section["vendor"], "GenuineExample");
+    }
+
+    #[test]
+    fn frequency_and_numa_nodes_are_told_where_they_are_known() {
+        assert_eq!(mhz("processor : 0\ncpu MHz\t\t: 2299.998\n"), Some(2300));
+        for nothing in ["", "cpu MHz : \n", "cpu MHz : nan\n", "cpu MHz : -1\n"] {
+            assert_eq!(mhz(nothing), None);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("proc/cpuinfo", "processor\t: 0\ncpu MHz\t\t: 800.1\n\n");
+        write("sys/devices/system/node/online", "0-3\n");
+        let section = || read(&PLUGIN, "", &context(folder.path())).unwrap();
+        assert_eq!(section()["mhz"], 800);
+        assert_eq!(section()["numa_nodes"], 4);
+        write(
+            "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq",
+            "3500000\n",
+        );
+        assert_eq!(section()["mhz"], 3500);
     }
 
     #[test]

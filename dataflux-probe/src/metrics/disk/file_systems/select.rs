@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -190,13 +189,11 @@ fn file_system(mut mounts: Vec<&Mount>, elsewhere: &[&Path], root: &Path) -> Fil
     let tried = if remote { &mounts } else { &direct };
     let point = |mount: &&Mount| Point {
         name: mount.point.to_string_lossy().into_owned(),
-        path: below(root, &mount.point),
+        path: mounts::below(root, &mount.point),
     };
     FileSystem {
         device: first.device,
-        entity: first
-            .block_device()
-            .or_else(|| device_of(&below(root, &first.source))),
+        entity: first.device_below(root),
         kind: first.kind.clone(),
         points: tried.iter().take(POINTS).map(point).collect(),
         read_only: mounts.iter().all(|mount| mount.read_only),
@@ -210,27 +207,6 @@ fn is_remote(mount: &Mount) -> bool {
         Some(_) => mount.kind == "fuseblk",
         None => !LOCAL.contains(&&*mount.kind),
     }
-}
-
-/// A path of the host's, as the probe reaches it.
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// The number of the device that this is the file of, if it is one of a block device.
-fn device_of(path: &Path) -> Option<u64> {
-    if !path.components().any(|part| part.as_os_str() == "dev") {
-        return None;
-    }
-    let file = std::fs::metadata(path).ok()?;
-    if !file.file_type().is_block_device() {
-        return None;
-    }
-    let (major, minor) = (
-        rustix::fs::major(file.rdev()),
-        rustix::fs::minor(file.rdev()),
-    );
-    Some(u64::from(major) << 20 | u64::from(minor))
 }
 
 #[cfg(test)]
