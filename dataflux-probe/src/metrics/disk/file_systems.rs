@@ -138,7 +138,10 @@ impl FileSystems {
     fn look(&mut self) -> anyhow::Result<()> {
         if let Some(own) = self.own.changed()? {
             let device = |mount: &Mount| (mount.id, mount.device);
-            self.sight = Arc::new(own.iter().map(device).collect());
+            self.sight = Arc::new(Sight {
+                devices: own.iter().map(device).collect(),
+                places: select::places(&own),
+            });
         }
         if let Some(mounts) = self.host.changed()? {
             let (systems, left_out) = self.selection.of(&mounts, &self.root);

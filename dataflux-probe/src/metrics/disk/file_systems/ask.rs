@@ -1,6 +1,10 @@
 //! Asking a file system how much room it has.
 
-use std::{collections::HashMap, io, path::Path};
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+};
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstatvfs, open, statx};
 
@@ -29,8 +33,15 @@ pub(super) struct Room {
     pub(super) free_inodes: u64,
 }
 
-/// The device number of the file system of each mount that the probe sees, by the mount's number.
-pub(super) type Sight = HashMap<u64, u64>;
+/// What the probe itself sees.
+#[derive(Debug, Default)]
+pub(super) struct Sight {
+    /// The device number of the file system of each mount, by the mount's number.
+    pub(super) devices: HashMap<u64, u64>,
+    /// Where it can reach each file system without a detour, by device number: in a container, also what is only a folder or
+    /// a file of it.
+    pub(super) places: HashMap<u64, Vec<PathBuf>>,
+}
 
 /// What came of asking a file system.
 #[derive(Debug)]
@@ -42,12 +53,15 @@ pub(super) enum Outcome {
     Failed(io::Error),
 }
 
-/// Asks at one mount after the other until the answer is this file system's own.
+/// Asks at one mount after the other until the answer is this file system's own, and at last wherever the probe sees it.
 pub(super) fn first_in_sight(system: &FileSystem, sight: &Sight, ask: &Ask) -> Outcome {
     let mut outcome = Outcome::OutOfSight;
-    for (at, point) in system.points.iter().enumerate() {
-        match ask(&point.path) {
-            Ok(found) if sight.get(&found.mount) == Some(&system.device) => {
+    let own = sight.places.get(&system.device).into_iter().flatten();
+    let points = system.points.iter().enumerate();
+    let points = points.map(|(at, point)| (at, &point.path));
+    for (at, path) in points.chain(own.map(|path| (0, path))) {
+        match ask(path) {
+            Ok(found) if sight.devices.get(&found.mount) == Some(&system.device) => {
                 return Outcome::Found(at, found.room);
             }
             Ok(_) => {}

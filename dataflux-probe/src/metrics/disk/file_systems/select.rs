@@ -83,6 +83,8 @@ const LOCAL: [&str; 15] = [
 
 /// How many mounts of one file system are tried.
 const POINTS: usize = 8;
+/// And how many places of the probe's own, if none of them leads to it.
+const PLACES: usize = 2;
 
 /// A file system that is asked.
 #[derive(Debug, PartialEq, Eq)]
@@ -136,12 +138,7 @@ impl Selection {
     /// The file systems to ask, in the order of their first mounts, and how many there are beyond that.
     pub(super) fn of(&self, mounts: &[Mount], root: &Path) -> (Vec<FileSystem>, usize) {
         let covered = mounts::covered(mounts);
-        // The root may be remote, too; if that is away, so is everything.
-        let elsewhere: Vec<&Path> = mounts
-            .iter()
-            .filter(|mount| is_remote(mount) && mount.point != Path::new("/"))
-            .map(|mount| &*mount.point)
-            .collect();
+        let elsewhere = elsewhere(mounts);
         let mut systems: Vec<Vec<&Mount>> = Vec::new();
         let mut places: HashMap<u64, usize> = HashMap::new();
         for (mount, covered) in mounts.iter().zip(covered) {
@@ -172,6 +169,28 @@ impl Selection {
                 .iter()
                 .any(|pattern| wildcard::matches(pattern, &point))
     }
+}
+
+/// Where each file system of these mounts can be reached without a detour through a remote one, by device number.
+pub(super) fn places(mounts: &[Mount]) -> HashMap<u64, Vec<PathBuf>> {
+    let elsewhere = elsewhere(mounts);
+    let mut places: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+    for (mount, covered) in mounts.iter().zip(mounts::covered(mounts)) {
+        let direct = !elsewhere.iter().any(|&path| mount.point.starts_with(path));
+        let known = places.entry(mount.device).or_default();
+        if known.len() < PLACES && !covered && (direct || is_remote(mount)) {
+            known.push(mount.point.clone());
+        }
+    }
+    places
+}
+
+/// The points of remote mounts. The root may be one, too, but if that is away, so is everything.
+fn elsewhere(mounts: &[Mount]) -> Vec<&Path> {
+    let remote = mounts
+        .iter()
+        .filter(|mount| is_remote(mount) && mount.point != Path::new("/"));
+    remote.map(|mount| &*mount.point).collect()
 }
 
 /// Of its mounts, those of the whole file system and then the shortest have the best names. It is remote if the way to a mount

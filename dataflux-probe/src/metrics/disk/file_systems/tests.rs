@@ -50,7 +50,7 @@ fn set(folder: &TempDir, process: &str, mounts: &str) {
 
 /// The numbers of the mounts at the points of `HOST`.
 fn mount_at(root: &Path, path: &Path) -> Option<u64> {
-    match &*path.strip_prefix(root).unwrap().to_string_lossy() {
+    match &*path.strip_prefix(root).ok()?.to_string_lossy() {
         "" => Some(27),
         "data disk" => Some(29),
         "net" => Some(30),
@@ -167,6 +167,29 @@ fn what_another_mount_says_is_not_told_as_the_file_system_s() {
         reason.starts_with("out of the probe's sight") && reason.ends_with(": /data disk"),
         "{reason}"
     );
+}
+
+#[test]
+fn a_file_that_a_container_has_of_a_file_system_stands_for_it() {
+    let folder = host(HOST);
+    let file = folder.path().join("root/etc/machine-id");
+    let mounts = format!(
+        "90 1 0:70 / / rw - overlay none rw\n91 90 254:0 /etc/machine-id {} ro - ext4 /dev/vda rw\n",
+        file.display()
+    );
+    set(&folder, "self", &mounts);
+    let mut reader = asking(&folder, &Config::default(), move |path| {
+        let mount = if path == file { 91 } else { 90 };
+        Ok(Found { mount, room: ROOM })
+    });
+    let snapshot = read(&mut reader);
+    assert_eq!(
+        points(&snapshot),
+        ["/"],
+        "by the name that the host has for it"
+    );
+    let reason = &snapshot.health.reason;
+    assert!(reason.ends_with(": /data disk"), "{reason}");
 }
 
 #[test]
