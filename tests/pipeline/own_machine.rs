@@ -32,6 +32,7 @@ wait $!
 
 /// Changes what the loopback is while the probe runs.
 const CHANGE: &str = r#"
+mount -t sysfs sysfs /sys
 ip link set lo up
 "$2" --config "$1/probe.toml" &
 sleep 2
