@@ -112,7 +112,7 @@ impl Beat {
     }
 
     /// One line for people.
-    fn status(&self) -> String {
+    pub(crate) fn status(&self) -> String {
         let refused = if self.reload.refused {
             "; the changed configuration was refused, that before is in force"
         } else {

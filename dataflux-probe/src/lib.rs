@@ -7,6 +7,7 @@ pub mod pipeline;
 pub mod formatters;
 pub mod loggers;
 pub mod health;
+mod http;
 pub mod kernel;
 pub mod privileges;
 mod host_file;

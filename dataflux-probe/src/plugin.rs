@@ -20,6 +20,27 @@ pub struct Plugin<T: ?Sized + 'static> {
     pub build: fn(&Section<'_>, &Context) -> anyhow::Result<Box<T>>,
 }
 
+impl<T: ?Sized> Plugin<T> {
+    /// The keys that its section can have. Its example shows each of them, commented out or not; a test sees to that.
+    fn keys(&self) -> impl Iterator<Item = &'static str> {
+        self.example.lines().filter_map(|line| {
+            let (key, _) = line.trim_start_matches(['#', ' ']).split_once(" = ")?;
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+            key.bytes().all(plain).then_some(key)
+        })
+    }
+
+    /// The keys of another plugin that are none of its own.
+    pub(crate) fn keys_beside<U: ?Sized>(
+        &self,
+        other: &Plugin<U>,
+    ) -> impl Iterator<Item = &'static str> {
+        other
+            .keys()
+            .filter(|key| self.keys().all(|own| own != *key))
+    }
+}
+
 /// What a plugin needs of the machine.
 pub struct Needs {
     /// Kernel features, files or hooks, for people.

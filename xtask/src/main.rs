@@ -12,6 +12,7 @@ mod kernel_test;
 mod object_check;
 mod package;
 mod probe_binary;
+mod prometheus;
 mod run;
 mod rustc_wrapper;
 mod setup;

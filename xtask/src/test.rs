@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     build_ebpf,
     command::{self, say},
-    kafka, setup,
+    kafka, prometheus, setup,
 };
 
 /// Set up what is missing, then run every test; as root the kernel tests too
@@ -41,6 +41,7 @@ pub(crate) fn main(_args: &Args) -> anyhow::Result<()> {
         setup::install_packages("the test of the unit", &UNIT_PACKAGES)?;
     }
     let kafka = kafka::provide();
+    let prometheus = prometheus::provide();
     let mut tests = command::cargo("test");
     tests
         .args(["--workspace", "--no-fail-fast"])
@@ -52,12 +53,20 @@ pub(crate) fn main(_args: &Args) -> anyhow::Result<()> {
     if kafka.is_ok() {
         tests.env(kafka::REQUIRED.0, kafka::REQUIRED.1);
     }
+    if prometheus.is_ok() {
+        tests.env(prometheus::REQUIRED.0, prometheus::REQUIRED.1);
+    }
     let mut outcome = run(&mut tests)?;
     match kafka {
         Ok(()) => outcome.failed |= kafka::test_consumer().is_err(),
         Err(error) => say(format_args!(
             "SKIPPED: tests against a real Kafka (those of the mock cluster ran): {error:#}"
         )),
+    }
+    if let Err(error) = prometheus {
+        say(format_args!(
+            "SKIPPED: tests with a real Prometheus: {error:#}"
+        ));
     }
     say("");
     if !rustix::process::geteuid().is_root() {

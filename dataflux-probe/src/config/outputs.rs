@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     health::Settings,
+    http,
     loggers::{Logger, claims::collide},
     pipeline::{self, SpoolSync, WhenFull, shape::Entities},
     plugin::{Context, Keep, Plugin},
@@ -141,11 +142,9 @@ pub(super) fn outputs(
     let already = problems.len();
     let sections = group.take_sections();
     group.refuse_rest("must be a section", problems);
-    let health = choice
-        .health
-        .file
-        .iter()
-        .map(|path| path.display().to_string());
+    let Settings { listen, file } = choice.health;
+    let file = file.iter().map(|path| path.display().to_string());
+    let health = file.chain(listen.map(http::claim));
     let mut claimed: Vec<_> = health.map(|claim| (claim, "health".to_owned())).collect();
     let mut outputs = Vec::new();
     for (name, section) in sections {
@@ -212,7 +211,7 @@ fn one(
     if output.queue_bytes.0 == 0 {
         problems.push(section.error(Some("queue_bytes"), "0 leaves no room for any envelope"));
     }
-    let shape = shaping::shape(&output, &section, choice, problems);
+    let mut shape = shaping::shape(&output, &section, choice, problems);
     let context = Context {
         output: name.to_owned(),
         per_reader: shape.per_reader,
@@ -249,10 +248,24 @@ fn one(
         Some(index) => own_sections.remove(index).1,
         None => section.empty(name),
     };
-    let formatter =
-        formatter.and_then(|plugin| problems.note(build(plugin, &own(plugin.name), &context)));
-    let logger =
-        logger.and_then(|plugin| problems.note(build(plugin, &own(plugin.name), &context)));
+    let (formatter, logger) = match (formatter, logger) {
+        // Of one name they share a section, and each gets what is not the other's alone.
+        (Some(formatter), Some(logger)) if formatter.name == logger.name => {
+            let both = own(formatter.name);
+            let part = both.without(formatter.keys_beside(logger));
+            let formatter_built = problems.note(build(formatter, &part, &context));
+            let part = both.without(logger.keys_beside(formatter));
+            // What is unknown to both is told once.
+            let logger_built = formatter_built
+                .as_ref()
+                .and_then(|_| problems.note(build(logger, &part, &context)));
+            (formatter_built, logger_built)
+        }
+        (formatter, logger) => (
+            formatter.and_then(|plugin| problems.note(build(plugin, &own(plugin.name), &context))),
+            logger.and_then(|plugin| problems.note(build(plugin, &own(plugin.name), &context))),
+        ),
+    };
     let known = [&output.formatter, &output.logger];
     for (_, unknown) in own_sections.iter().filter(|(own, _)| !known.contains(&own)) {
         let message = format!("unknown section; known: {}, {}", known[0], known[1]);
@@ -262,6 +275,12 @@ fn one(
         return Ok(None);
     };
     let spread = problems.note(spread(&output, &section, &*logger, choice.interval));
+    let totals = formatter.writes_totals() || logger.is_fetched();
+    if totals {
+        refuse_delivery(&output, &section, problems);
+        // What is not among them has ended.
+        shape.keep_zeros = true;
+    }
     let output = pipeline::Output {
         name: context.output,
         formatter,
@@ -269,6 +288,7 @@ fn one(
         opened: false,
         shape: Arc::new(shape),
         entities: output.entities,
+        totals,
         resolution: output.resolution.map(|resolution| resolution.0),
         queue_bytes: output.queue_bytes.0,
         when_full: output.when_full,
@@ -278,6 +298,23 @@ fn one(
     };
     let kept = kept.into_iter().flatten().flatten().copied().collect();
     Ok(Some((output, kept)))
+}
+
+/// Every key about single windows on their way: totals hold them all, so none is kept or sent by itself.
+fn refuse_delivery(output: &Output, section: &Section<'_>, problems: &mut Problems) {
+    let given = [
+        ("envelope", output.envelope != Contents::default()),
+        ("resolution", output.resolution.is_some()),
+        ("when_full", output.when_full != WhenFull::default()),
+        ("spread", output.spread.is_some()),
+        ("spool_bytes", output.spool_bytes.is_some()),
+        ("spool_sync", output.spool_sync.is_some()),
+        ("dead_letter_bytes", output.dead_letter_bytes.is_some()),
+    ];
+    for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+        let message = "has no use here: this output tells totals, so what is not delivered is in what comes next";
+        problems.push(section.error(Some(key), message));
+    }
 }
 
 /// The bound of what keeps rejected records, if they are to be kept.

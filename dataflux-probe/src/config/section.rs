@@ -184,6 +184,17 @@ impl<'a> Section<'a> {
         self.take_section(name)
     }
 
+    /// Without keys that somebody else reads, which an error lists among the known ones.
+    #[must_use]
+    pub(super) fn without(&self, keys: impl Iterator<Item = &'static str>) -> Self {
+        let mut rest = self.clone();
+        for key in keys {
+            rest.table.get_mut().remove(key);
+            rest.taken.push(key);
+        }
+        rest
+    }
+
     /// An empty sub-section, for a plugin that has none in the file.
     #[must_use]
     pub fn empty(&self, name: &str) -> Self {

@@ -18,11 +18,17 @@ const CONTRACT: &str = include_str!("../../../docs/envelope.md");
 const DOCUMENT: &str = include_str!("../../../docs/formatters.md");
 
 /// The ending of a golden file's name, the formatter it is of, and that one's configuration.
-const FORMATS: [(&str, &str, &str); 7] = [
+const FORMATS: [(&str, &str, &str); 9] = [
     ("csv", "csv", ""),
     ("json", "json", ""),
     ("lp", "influx", ""),
     ("msgpack", "msgpack", ""),
+    (
+        "openmetrics",
+        "prometheus",
+        "syntax = \"openmetrics\"\nbuckets = 2",
+    ),
+    ("prom", "prometheus", ""),
     ("rows.json", "json", "shape = \"rows\""),
     ("template.txt", "template", TEMPLATE),
     ("txt", "text", ""),

@@ -14,6 +14,7 @@ pub(crate) mod json;
 mod msgpack;
 mod naming;
 mod numbers;
+mod prometheus;
 pub(crate) mod rfc3339;
 mod template;
 mod text;
@@ -38,6 +39,16 @@ pub trait Formatter: Send + Sync {
         &[]
     }
 
+    /// Whether it writes what has added up since the start, so that each record stands for all before it.
+    fn writes_totals(&self) -> bool {
+        false
+    }
+
+    /// The same in other media types, for receivers that choose.
+    fn alternatives(&self) -> Vec<Box<dyn Formatter>> {
+        Vec::new()
+    }
+
     /// Appends one complete record to `out`, stamped with the time of its hand-over to the transport.
     fn format(
         &self,
@@ -53,6 +64,7 @@ pub const REGISTRY: &[&Plugin<dyn Formatter>] = &[
     &influx::PLUGIN,
     &json::PLUGIN,
     &msgpack::PLUGIN,
+    &prometheus::PLUGIN,
     &template::PLUGIN,
     &text::PLUGIN,
 ];

@@ -5,14 +5,17 @@ mod contract;
 pub(crate) mod claims;
 mod file;
 mod kafka;
+mod prometheus;
 mod stdout;
 mod worker;
 
 use std::{future::Future, ops::RangeInclusive, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::{
+    health::Beat,
     model::{Metadata, Part, Stream},
     plugin::Plugin,
     privileges::Files,
@@ -59,11 +62,25 @@ pub trait Logger: Send {
         Vec::new()
     }
 
+    /// Whether it keeps the newest totals for others to fetch, in every media type that there is, instead of delivering each
+    /// window.
+    fn is_fetched(&self) -> bool {
+        false
+    }
+
+    /// What it does beside sends once it is open, until it is closed. Called in the runtime; gets the pipeline's pulse.
+    fn serve(&mut self, _beats: watch::Receiver<Beat>) -> Option<Serving> {
+        None
+    }
+
     /// Called once; what is acknowledged until it is done still counts.
     fn close(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
         Box::pin(async { Ok(()) })
     }
 }
+
+/// Never resolves by itself.
+pub type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Resolves when a payload is safe at the other end, or cannot be.
 pub type Acknowledgement = Pin<Box<dyn Future<Output = Result<(), SendError>> + Send>>;
@@ -132,4 +149,9 @@ impl Payload {
 }
 
 /// Every logger, alphabetical. Add yours here.
-pub const REGISTRY: &[&Plugin<dyn Logger>] = &[&file::PLUGIN, &kafka::PLUGIN, &stdout::PLUGIN];
+pub const REGISTRY: &[&Plugin<dyn Logger>] = &[
+    &file::PLUGIN,
+    &kafka::PLUGIN,
+    &prometheus::PLUGIN,
+    &stdout::PLUGIN,
+];

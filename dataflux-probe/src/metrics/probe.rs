@@ -50,6 +50,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &outputs::QUEUE_BYTES,
         &outputs::QUEUE_ENVELOPES,
         &outputs::IN_FLIGHT,
+        &outputs::LEFT_OUT,
         &kafka::ACKNOWLEDGE_TIME,
         &kafka::PRODUCERS,
         &kafka::MESSAGES,
@@ -329,6 +330,7 @@ mod tests {
             queue_bytes,
             queue_envelopes,
             in_flight,
+            left_out,
         } = &*output;
         for (value, counter) in (9..).zip([
             envelopes,
@@ -343,6 +345,7 @@ mod tests {
             queue_bytes,
             queue_envelopes,
             in_flight,
+            left_out,
         ]) {
             counter.add(value);
         }
@@ -367,7 +370,7 @@ mod tests {
             told,
             [2, 3, 4, 1, 21, 22]
                 .into_iter()
-                .chain(5..21)
+                .chain(5..22)
                 .collect::<Vec<u64>>()
         );
         let lost = total(&snapshot, "probe.output.lost", &["main", "rejected"]);

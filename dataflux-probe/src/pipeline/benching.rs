@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     formatters::rfc3339::Rfc3339,
+    health::Pulse,
     metadata::names::Names,
     model::{Envelope, WallTime},
 };
@@ -52,6 +53,7 @@ impl Feed {
                 state_dir.map(|path| Arc::new(StateDir::new(path))),
                 counters,
                 &clock,
+                Pulse::default().watch(),
             )?,
             assembler,
             clock,
@@ -67,9 +69,7 @@ impl Feed {
         } = read;
         self.assembler.join(&mut sources);
         let mut tick = self.assembler.assemble((self.clock)(), header, sources);
-        for inbox in self.outputs.inboxes() {
-            inbox.accept(&mut tick);
-        }
+        self.outputs.accept(&mut tick);
     }
 
     /// Envelopes of all outputs that are neither delivered nor lost.

@@ -83,8 +83,10 @@ pub struct OutputCounters {
     pub lost_unformattable: Counter,
     /// Numbers lost because the disk did not keep them.
     pub lost_damaged: Counter,
-    /// Bytes in the queue now.
+    /// Bytes in the queue, or in the totals, now.
     pub queue_bytes: Counter,
+    /// Series that the totals have no room for now.
+    pub left_out: Counter,
     /// Envelopes in the queue now.
     pub queue_envelopes: Counter,
     /// Payloads handed over and not acknowledged now.

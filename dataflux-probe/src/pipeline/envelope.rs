@@ -202,7 +202,8 @@ pub(super) fn weight(envelope: &Envelope) -> u64 {
     (size_of::<Envelope>() + ALLOCATION + sources.sum::<usize>()) as u64
 }
 
-fn metric_weight(metric: &Metric) -> usize {
+/// The bytes of a series beside those of its vector's place, about.
+pub(super) fn metric_weight(metric: &Metric) -> usize {
     let labels = metric.labels.iter().map(|label| match label {
         LabelValue::Borrowed(_) => size_of::<LabelValue>(),
         LabelValue::Owned(text) => size_of::<LabelValue>() + ALLOCATION + text.len(),

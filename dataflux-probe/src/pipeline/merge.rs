@@ -55,7 +55,7 @@ pub(super) fn absorb_source(a: &mut Source, b: Source) {
 }
 
 /// `b` follows `a` without a break.
-fn join(a: Window, b: Window) -> Window {
+pub(super) fn join(a: Window, b: Window) -> Window {
     Window {
         start: a.start,
         stop: b.stop,
@@ -102,8 +102,13 @@ fn absorb_metric(a: &mut Metric, b: Metric) {
     if b.entity_id.is_some() || b.entity_name.is_some() {
         (a.entity_id, a.entity_name) = (b.entity_id, b.entity_name);
     }
-    let earlier = mem::replace(&mut a.value, b.value);
-    match (earlier, &mut a.value) {
+    absorb_value(&mut a.value, b.value);
+}
+
+/// Adds the value of a series' next window to `a`.
+pub(super) fn absorb_value(a: &mut Value, b: Value) {
+    let earlier = mem::replace(a, b);
+    match (earlier, a) {
         (Value::Counter { value: earlier, .. }, Value::Counter { value, .. }) => {
             // A baseline adds nothing: what is known of the merged window is what was counted beside it.
             *value = match (earlier, *value) {
@@ -124,7 +129,7 @@ fn absorb_metric(a: &mut Metric, b: Metric) {
         }
         (Value::Histogram(earlier), Value::Histogram(later)) => *later = add(&earlier, later),
         // A definition has one kind, so this cannot be; the later value stands.
-        _ => debug_assert!(false, "{}: values of two kinds", a.def.name),
+        _ => debug_assert!(false, "values of two kinds"),
     }
 }
 

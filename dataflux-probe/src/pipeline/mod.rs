@@ -20,6 +20,8 @@ mod streams;
 mod queue;
 pub mod spool;
 mod output;
+mod totals;
+mod publication;
 mod outputs;
 mod split;
 mod backoff;
@@ -110,9 +112,11 @@ pub struct Output {
     pub shape: Arc<Shape>,
     /// How it tells entities apart.
     pub entities: Entities,
+    /// Whether it tells what has added up since the start, instead of what happened in each window.
+    pub totals: bool,
     /// How long windows are merged to before they are numbered, if they are.
     pub resolution: Option<Duration>,
-    /// Bound of the queue.
+    /// Bound of the queue, or of the totals.
     pub queue_bytes: u64,
     /// What happens when the queue is full.
     pub when_full: WhenFull,

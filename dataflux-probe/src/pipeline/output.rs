@@ -34,7 +34,7 @@ use crate::{
     loggers::{Payload, SendError},
     model::{Cause, Numbered, Part},
 };
-use place::{Opened, Place, opening};
+pub(super) use place::{Opened, Place, opening};
 use record::{Fate, Record};
 use told::Told;
 use window::{SILENCE, Window};

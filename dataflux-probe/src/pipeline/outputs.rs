@@ -12,14 +12,17 @@ use super::{
     Output, SpoolSync,
     clock::Clock,
     counters::Counters,
+    envelope::Tick,
     inbox::Inbox,
     output::Delivery,
+    publication::{Publication, Publisher},
     random,
     run::LAST_WRITE,
     spool::{self, dead_letters::DeadLetters, worker::Worker},
     state::{Keeper, Kept, StateDir},
     streams::{Ends, Streams},
 };
+use crate::health::Beat;
 
 /// The outputs that ticks hand envelopes to, and what they share.
 pub(super) struct Outputs {
@@ -39,12 +42,23 @@ struct Site {
     /// Told whenever what must outlive the process changes.
     changed: Arc<Notify>,
     kept: Arc<Kept>,
+    /// The pipeline's pulse, for those who are asked for it.
+    beats: watch::Receiver<Beat>,
+}
+
+/// Where an output takes what ticks give.
+#[derive(Clone)]
+enum Intake {
+    /// Every window is delivered.
+    Windows(Arc<Inbox>),
+    /// Windows add up, and totals are handed over.
+    Totals(Arc<Publication>),
 }
 
 /// An output at work.
 struct Running {
     name: String,
-    inbox: Arc<Inbox>,
+    intake: Intake,
     closing: watch::Sender<Option<Instant>>,
     /// Ends with everything that belongs to it.
     task: task::JoinHandle<()>,
@@ -53,7 +67,7 @@ struct Running {
 /// An output before its delivery begins.
 struct Idle {
     output: Output,
-    inbox: Arc<Inbox>,
+    intake: Intake,
 }
 
 impl Outputs {
@@ -63,6 +77,7 @@ impl Outputs {
         state_dir: Option<Arc<StateDir>>,
         counters: &Counters,
         clock: &Clock,
+        beats: watch::Receiver<Beat>,
     ) -> anyhow::Result<Self> {
         let start = random::bits()?;
         let site = Site {
@@ -70,15 +85,16 @@ impl Outputs {
             clock: Arc::clone(clock),
             changed: Arc::default(),
             kept: Arc::default(),
+            beats,
         };
         let past = site.past();
         let mut running = Vec::new();
         for output in outputs {
             let idle = Idle::new(output, start, &past, &site, counters);
             let threads = idle.begin(&site)?;
-            site.kept.add(&idle.inbox);
+            idle.intake.keep(&site.kept);
             running.push(Running::new(idle, |idle, closed| {
-                tokio::spawn(idle.live(threads, site.clock.clone(), closed))
+                tokio::spawn(idle.live(threads, site.clone(), closed))
             }));
         }
         let (last_write, last) = oneshot::channel();
@@ -100,14 +116,30 @@ impl Outputs {
         })
     }
 
-    /// Where ticks hand envelopes to.
+    /// Gives every output what a tick gave.
+    pub(super) fn accept(&self, tick: &mut Tick) {
+        for running in &self.running {
+            match &running.intake {
+                Intake::Windows(inbox) => inbox.accept(tick),
+                Intake::Totals(publication) => publication.accept(tick),
+            }
+        }
+    }
+
+    /// Of those that deliver every window.
     pub(super) fn inboxes(&self) -> impl Iterator<Item = &Arc<Inbox>> {
-        self.running.iter().map(|running| &running.inbox)
+        let all = self.running.iter();
+        all.filter_map(|running| running.intake.inbox())
     }
 
     /// Lets every logger open its files anew.
     pub(super) fn reopen(&self) {
-        self.inboxes().for_each(|inbox| inbox.reopen.notify_one());
+        for running in &self.running {
+            match &running.intake {
+                Intake::Windows(inbox) => inbox.reopen.notify_one(),
+                Intake::Totals(publication) => publication.reopen.notify_one(),
+            }
+        }
     }
 
     /// Goes on with these: those whose names are in `same` as they are, the others anew. Whatever is not among them any more
@@ -132,7 +164,9 @@ impl Outputs {
             match place.filter(|_| same.contains(&output.name)) {
                 Some(place) => {
                     let running = self.running.remove(place);
-                    running.inbox.set_spread(output.spread);
+                    if let Some(inbox) = running.intake.inbox() {
+                        inbox.set_spread(output.spread);
+                    }
                     going_on.push(running);
                 }
                 None => new.push(output),
@@ -153,7 +187,9 @@ impl Outputs {
         self.leaving.spawn(async move {
             for mut old in old {
                 old.wait().await;
-                kept.remove(&old.inbox);
+                if let Some(inbox) = old.intake.inbox() {
+                    kept.remove(inbox);
+                }
             }
             drop(gone);
             // Nobody has to wait for it.
@@ -189,7 +225,7 @@ impl Running {
         let (closing, closed) = watch::channel(None);
         Self {
             name: idle.output.name.clone(),
-            inbox: Arc::clone(&idle.inbox),
+            intake: idle.intake.clone(),
             closing,
             task: begin(idle, closed),
         }
@@ -197,7 +233,9 @@ impl Running {
 
     /// Asks it to deliver what it has until then.
     fn end(&self, deadline: Instant) {
-        self.inbox.flush();
+        if let Some(inbox) = self.intake.inbox() {
+            inbox.flush();
+        }
         self.closing.send_replace(Some(deadline));
     }
 
@@ -209,22 +247,43 @@ impl Running {
     }
 }
 
+impl Intake {
+    fn inbox(&self) -> Option<&Arc<Inbox>> {
+        match self {
+            Self::Windows(inbox) => Some(inbox),
+            Self::Totals(_) => None,
+        }
+    }
+
+    /// Has its numbers kept, if it gives any.
+    fn keep(&self, kept: &Kept) {
+        if let Some(inbox) = self.inbox() {
+            kept.add(inbox);
+        }
+    }
+}
+
 impl Idle {
     fn new(output: Output, start: u64, past: &Ends, site: &Site, counters: &Counters) -> Self {
-        let inbox = Arc::new(Inbox::new(
-            &output,
-            Streams::new(output.name.clone(), start, past),
-            Arc::clone(&site.changed),
-            counters.output(&output.name),
-            output.spool.is_some() && site.state_dir.is_some(),
-        ));
-        Self { output, inbox }
+        let counters = counters.output(&output.name);
+        let intake = if output.totals {
+            Intake::Totals(Arc::new(Publication::new(&output, start, counters)))
+        } else {
+            Intake::Windows(Arc::new(Inbox::new(
+                &output,
+                Streams::new(output.name.clone(), start, past),
+                Arc::clone(&site.changed),
+                counters,
+                output.spool.is_some() && site.state_dir.is_some(),
+            )))
+        };
+        Self { output, intake }
     }
 
     /// Begins the threads of its spool and its dead letters.
     fn begin(&self, site: &Site) -> anyhow::Result<Vec<JoinHandle<()>>> {
-        let Self { output, inbox } = self;
-        let Some(state_dir) = &site.state_dir else {
+        let Self { output, intake } = self;
+        let (Some(state_dir), Some(inbox)) = (&site.state_dir, intake.inbox()) else {
             return Ok(Vec::new());
         };
         let mut threads = Vec::new();
@@ -254,12 +313,19 @@ impl Idle {
     async fn live(
         self,
         threads: Vec<JoinHandle<()>>,
-        clock: Clock,
+        site: Site,
         closed: watch::Receiver<Option<Instant>>,
     ) {
-        let Self { output, inbox } = self;
+        let Self { output, intake } = self;
         let name = output.name.clone();
-        let delivery = Delivery::new(output, Arc::clone(&inbox), clock);
+        let inbox = match intake {
+            Intake::Windows(inbox) => inbox,
+            Intake::Totals(publication) => {
+                let publisher = Publisher::new(output, publication, site.clock, site.beats);
+                return publisher.run(closed).await;
+            }
+        };
+        let delivery = Delivery::new(output, Arc::clone(&inbox), site.clock);
         // In a task of its own: its threads are to end whatever becomes of it.
         if let Err(error) = tokio::spawn(delivery.run(closed)).await {
             tracing::error!(output = name, "broke down: {error}");
@@ -280,11 +346,13 @@ impl Idle {
     ) {
         // Nothing is ever sent: it ends when the sender is dropped.
         while gone.changed().await.is_ok() {}
-        self.inbox.recall(&site.past());
+        if let Some(inbox) = self.intake.inbox() {
+            inbox.recall(&site.past());
+        }
         match self.begin(&site) {
             Ok(threads) => {
-                site.kept.add(&self.inbox);
-                self.live(threads, site.clock, closed).await;
+                self.intake.keep(&site.kept);
+                self.live(threads, site, closed).await;
             }
             Err(error) => {
                 tracing::error!(output = self.output.name, "cannot begin: {error:#}");

@@ -57,7 +57,13 @@ impl Pipeline {
     ) -> anyhow::Result<()> {
         spread(&mut self.outputs, self.place);
         let keep_zeros = keep_zeros(&self.outputs);
-        let outputs = Outputs::start(self.outputs, self.state_dir, &self.counters, &clock)?;
+        let outputs = Outputs::start(
+            self.outputs,
+            self.state_dir,
+            &self.counters,
+            &clock,
+            self.pulse.watch(),
+        )?;
         let readers = Readers::new(self.readers, self.metadata, &self.counters, keep_zeros);
         let ticker = Ticker {
             schedule: Schedule::new(readers.intervals(), clock()),
@@ -293,9 +299,7 @@ impl Ticker {
         self.readers.select(&mut sources);
         let header = Arc::clone(&self.readers.header);
         let mut tick = self.assembler.assemble(now, header, sources);
-        for inbox in self.outputs.inboxes() {
-            inbox.accept(&mut tick);
-        }
+        self.outputs.accept(&mut tick);
     }
 
     /// Takes what has been read since the last time.

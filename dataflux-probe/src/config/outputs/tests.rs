@@ -116,3 +116,80 @@ fn a_name_that_no_folder_can_have_is_refused() {
         }
     }
 }
+
+#[test]
+fn an_output_of_totals_refuses_what_is_about_single_windows() {
+    let of = |keys: &str| {
+        let text = format!(
+            "[probe]\nstate_dir = '/s'\n[metrics.cpu]\n[output.a]\nformatter = 'prometheus'\nlogger = 'prometheus'\n{keys}\n"
+        );
+        Config::parse(Path::new("p.toml"), text, Registries::BUILT_IN)
+            .map_err(|error| error.to_string())
+    };
+    let config = of("entities = 'names'\nsources = ['cpu']\nfields = ['host']")
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(config.outputs[0].totals);
+    assert!(
+        config.outputs[0].shape.keep_zeros,
+        "what is missing has ended"
+    );
+    for key in [
+        "envelope = 'per_reader'",
+        "resolution = '1m'",
+        "when_full = 'drop_oldest'",
+        "spread = '1s'",
+        "spool_bytes = '1MiB'",
+        "dead_letter_bytes = '1MiB'",
+    ] {
+        let error = of(key).err().unwrap();
+        let name = key.split(' ').next().unwrap();
+        let expected = format!("output.a.{name}: has no use here");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_formatter_and_a_logger_of_one_name_share_a_section() {
+    let of = |keys: &str, logger: &str| {
+        let text = format!(
+            "[metrics.cpu]\n[output.a]\nformatter = 'prometheus'\nlogger = '{logger}'\n[output.a.prometheus]\n{keys}\n"
+        );
+        let parsed = Config::parse(Path::new("p.toml"), text, Registries::BUILT_IN);
+        parsed.err().map(|error| error.to_string())
+    };
+    let all = "listen = '[::1]:1'\nbuckets = 8\nsyntax = 'openmetrics'";
+    assert_eq!(of(all, "prometheus"), None);
+    let unknown = of("bucket = 1", "prometheus").unwrap();
+    let expected =
+        "p.toml:6: output.a.prometheus.bucket: unknown key; known: listen, syntax, buckets";
+    assert_eq!(unknown, expected);
+    let wrong = of("buckets = 3", "prometheus").unwrap();
+    assert!(wrong.contains("must be 1, 2, 4 or 8"), "{wrong}");
+    let wrong = of("listen = 'nowhere'", "prometheus").unwrap();
+    assert!(wrong.contains("is not an address with a port"), "{wrong}");
+    let alone = of("listen = '[::1]:1'", "stdout").unwrap();
+    assert!(
+        alone.contains("unknown key; known: syntax, buckets"),
+        "{alone}"
+    );
+}
+
+#[test]
+fn two_users_of_a_port_are_a_mistake() {
+    let of = |head: &str, other: &str| {
+        let text = format!(
+            "{head}[metrics.cpu]\n[output.a]\nformatter = 'prometheus'\nlogger = 'prometheus'\n\
+             [output.b]\nformatter = 'prometheus'\nlogger = 'prometheus'\nprometheus = {{ listen = '{other}' }}\n"
+        );
+        let parsed = Config::parse(Path::new("p.toml"), text, Registries::BUILT_IN);
+        parsed.err().map(|error| error.to_string())
+    };
+    assert_eq!(of("", "127.0.0.1:19101"), None);
+    let taken = of("", "[::1]:19100").unwrap();
+    let expected = "TCP port 19100 belongs to output.a already";
+    assert!(taken.contains(expected), "{taken}");
+    let health = "[health]\nlisten = '127.0.0.1:19100'\n";
+    let taken = of(health, "127.0.0.1:19101").unwrap();
+    let expected = "TCP port 19100 belongs to health already";
+    assert!(taken.contains(expected), "{taken}");
+}

@@ -52,7 +52,7 @@ pub(super) static QUEUE_BYTES: MetricDef = def(
     "probe.output.queue_size",
     Kind::Gauge,
     Unit::Bytes,
-    "Bytes in the queue.",
+    "Bytes in the queue; of an output that tells totals, those of its series.",
     OUTPUT,
 );
 pub(super) static QUEUE_ENVELOPES: MetricDef = def(
@@ -67,6 +67,14 @@ pub(super) static IN_FLIGHT: MetricDef = def(
     Kind::Gauge,
     Unit::Count,
     "Payloads that were handed over and are not acknowledged yet.",
+    OUTPUT,
+);
+
+pub(super) static LEFT_OUT: MetricDef = def(
+    "probe.output.left_out",
+    Kind::Gauge,
+    Unit::Count,
+    "Series that an output that tells totals has no room for.",
     OUTPUT,
 );
 
@@ -95,6 +103,7 @@ pub(super) fn push(out: &mut Snapshot, name: &str, output: &OutputCounters) {
         (&QUEUE_BYTES, &output.queue_bytes),
         (&QUEUE_ENVELOPES, &output.queue_envelopes),
         (&IN_FLIGHT, &output.in_flight),
+        (&LEFT_OUT, &output.left_out),
     ] {
         out.gauge(def, None, [name()], level.get() as f64);
     }

@@ -10,10 +10,10 @@ use crate::{
 };
 
 /// A logger that came back from being opened.
-pub(super) type Opened = (Box<dyn Logger>, Result<(), SendError>);
+pub(in crate::pipeline) type Opened = (Box<dyn Logger>, Result<(), SendError>);
 
 /// Where the logger is.
-pub(super) enum Place {
+pub(in crate::pipeline) enum Place {
     Open(Box<dyn Logger>),
     Closed(Box<dyn Logger>),
     Opening(JoinHandle<Opened>),
@@ -22,7 +22,7 @@ pub(super) enum Place {
 
 impl Place {
     /// Lets the logger open its files anew, and says whether it is here.
-    pub(super) fn reopen(&mut self, output: &str) -> bool {
+    pub(in crate::pipeline) fn reopen(&mut self, output: &str) -> bool {
         let Self::Open(logger) = self else {
             return false;
         };
@@ -38,7 +38,7 @@ impl Place {
 }
 
 /// Resolves when a logger that is being opened is back; never, if none is.
-pub(super) async fn opening(logger: &mut Place) -> Result<Opened, JoinError> {
+pub(in crate::pipeline) async fn opening(logger: &mut Place) -> Result<Opened, JoinError> {
     match logger {
         Place::Opening(task) => task.await,
         _ => pending().await,

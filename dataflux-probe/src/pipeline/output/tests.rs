@@ -98,6 +98,7 @@ impl Bench {
                 ..Shape::default()
             }),
             entities: Entities::Both,
+            totals: false,
             resolution: None,
             queue_bytes: setup.queue_bytes,
             when_full: setup.when_full,

@@ -194,6 +194,7 @@ fn output(name: &str, formatter: impl Formatter + 'static, logger: Sink) -> Outp
             ..Shape::default()
         }),
         entities: Entities::Both,
+        totals: false,
         resolution: None,
         queue_bytes: 1 << 20,
         when_full: WhenFull::Coalesce,
