@@ -1,5 +1,7 @@
-//! `fuzz`: mutated inputs for everything that reads what a disk gives.
+//! `fuzz`: mutated inputs for everything that reads what somebody else has written: disks, the kernel, people.
 
+mod config;
+mod host_files;
 mod mutate;
 
 use std::{
@@ -16,10 +18,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::{command::say, workspace};
 use mutate::{Corpus, Random};
 
-/// Throw mutated spool files at what reads them; without a target, at each in turn
+/// Throw mutated files at what reads them; without a target, at each in turn
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A folder of fuzz/corpus: envelope, journal or segment
+    /// A folder of fuzz/corpus: config, host_files, envelope, journal or segment
     target: Option<String>,
     /// How long each target is run
     #[arg(long, value_name = "N", default_value_t = 60)]
@@ -34,6 +36,22 @@ const SLOW: Duration = Duration::from_secs(5);
 /// The limit of memory for the whole program: reading must not allocate much more than the 64 MiB of the largest envelope.
 const MEMORY: u64 = 2 << 30;
 
+/// Beside those that read spools.
+const MORE: &[Target] = &[
+    Target {
+        name: config::NAME,
+        run: config::run,
+    },
+    Target {
+        name: host_files::NAME,
+        run: host_files::run,
+    },
+];
+
+fn targets() -> impl Iterator<Item = &'static Target> {
+    TARGETS.iter().chain(MORE)
+}
+
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let limit = Rlimit {
         current: Some(MEMORY),
@@ -41,14 +59,14 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     };
     setrlimit(Resource::As, limit).context("cannot limit the memory")?;
     let seed = args.seed.unwrap_or_else(|| u64::from(process::id()));
-    let mut known = TARGETS.iter().map(|target| target.name);
+    let mut known = targets().map(|target| target.name);
     if let Some(name) = &args.target
         && !known.any(|known| known == name)
     {
-        let known: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
+        let known: Vec<_> = targets().map(|target| target.name).collect();
         bail!("there is no target {name}; known: {}", known.join(", "));
     }
-    for target in TARGETS {
+    for target in targets() {
         if args.target.as_ref().is_none_or(|name| name == target.name) {
             let runs = run(target, Duration::from_secs(args.seconds), seed)?;
             say(format_args!(
@@ -141,8 +159,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_that_reads_a_disk_fails_within_two_seconds() {
-        for target in TARGETS {
+    fn nothing_fails_within_two_seconds() {
+        for target in targets() {
             let runs = run(target, Duration::from_secs(2), 1).unwrap();
             assert!(
                 runs.outcomes > 5,

@@ -2,10 +2,11 @@
 
 use std::{fmt::Write as _, path::Path};
 
+use anyhow::Context as _;
 use dataflux_probe::{
     config::{Config, Registries},
     kernel::Kernel,
-    metadata,
+    metadata::{self, MetadataReader},
     metrics::{self, MetricReader},
 };
 
@@ -13,6 +14,20 @@ use dataflux_probe::{
 pub(super) fn everything(folder: &Path) -> String {
     let mut sections = String::new();
     readers(&mut sections);
+    with_output("", &sections, folder)
+}
+
+/// Every reader that attaches nothing, once a second, into a file.
+pub(super) fn without_kernel(folder: &Path) -> String {
+    let mut sections = String::new();
+    for plugin in metrics::REGISTRY {
+        if plugin.needs.attach.is_empty() {
+            line(&mut sections, &format!("[metrics.{}]", plugin.name));
+        }
+    }
+    for plugin in metadata::REGISTRY {
+        line(&mut sections, &format!("[metadata.{}]", plugin.name));
+    }
     with_output("", &sections, folder)
 }
 
@@ -68,7 +83,27 @@ fn line(text: &mut String, line: &str) {
     writeln!(text, "{line}").expect("a string takes any text");
 }
 
-/// A kernel reader with these options, as the probe itself would build it for a host with this `/proc`, and what it attaches
+/// A metadata reader as it is without options.
+///
+/// # Errors
+/// There is no such reader.
+pub(super) fn build_metadata(
+    reader: &str,
+    folder: &Path,
+) -> anyhow::Result<Box<dyn MetadataReader>> {
+    let sections = format!("[metrics.cpu]\n[metadata.{reader}]\n");
+    let text = with_output("", &sections, folder);
+    let config = Config::parse(Path::new("bench"), text, Registries::BUILT_IN)?;
+    let found = config
+        .metadata
+        .into_iter()
+        .find(|built| built.name == reader);
+    Ok(found
+        .with_context(|| format!("there is no {reader}"))?
+        .reader)
+}
+
+/// A metric reader with these options, as the probe itself would build it for a host with this `/proc`, and what it attaches
 /// with.
 ///
 /// # Errors

@@ -4,11 +4,14 @@
 //! descriptors, namespaces with their processes, and the loop device with its last user.
 
 mod configuration;
+mod crowd;
 mod delivery;
+mod formatters;
 mod kernel_objects;
 pub(crate) mod load;
 mod process;
 mod programs;
+mod readers;
 mod report;
 mod running_probe;
 mod slowdown;
@@ -67,6 +70,10 @@ enum Part {
     Process,
     /// Envelopes, spool and Kafka
     Delivery,
+    /// Readers of /proc and /sys, with many processes and cgroups
+    Readers,
+    /// MB/s of formatters
+    Formatters,
 }
 
 /// Set for the second run of this command, after it was rebuilt with new kernel objects.
@@ -114,7 +121,17 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
             let program = &probe.as_ref()?.program;
             Some(scenario.measure(rounds, program, &folder))
         })
-        .collect::<anyhow::Result<_>>()?;
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let readers = probe
+        .as_ref()
+        .filter(|_| wants(Part::Readers))
+        .map(|probe| readers::measure(rounds, &probe.program, &folder));
+    let formatters = wants(Part::Formatters).then(|| formatters::measure(rounds));
+    let more = [readers.transpose()?, formatters.transpose()?];
+    let delivery = delivery
+        .into_iter()
+        .chain(more.into_iter().flatten())
+        .collect();
     let report = Report {
         delivery,
         machine,

@@ -99,7 +99,7 @@ pub(super) fn measure(probe: &Installation) -> anyhow::Result<Vec<Row>> {
     say(format_args!("process: every reader at 1 s, {TICKS} ticks"));
     let mut running = probe.start_and_wait()?;
     sleep(WARM_UP);
-    let mut rows = vec![cpu(&running)?];
+    let mut rows = vec![cpu(&running, Bar::AtMost(0.2))?];
     rows.extend(resident(&running.folder)?);
     rows.extend(kernel_memory(&running.folder)?);
     let programs = running.count_links()?;
@@ -110,7 +110,7 @@ pub(super) fn measure(probe: &Installation) -> anyhow::Result<Vec<Row>> {
 }
 
 /// CPU time of all threads of the probe, in user mode and in the kernel on its behalf.
-fn cpu(running: &RunningProbe) -> anyhow::Result<Row> {
+pub(super) fn cpu(running: &RunningProbe, bar: Bar) -> anyhow::Result<Row> {
     let mut shares = Vec::new();
     let clock = CpuClock::of(running.pid())?;
     let (mut before, mut start) = (clock.read()?, Instant::now());
@@ -123,7 +123,6 @@ fn cpu(running: &RunningProbe) -> anyhow::Result<Row> {
     }
     let mean = shares.iter().sum::<f64>() / shares.len() as f64;
     let spread = Spread::of(shares).context("no tick was measured")?;
-    let bar = Bar::AtMost(0.2);
     Ok(Row::of_mean(
         format!("CPU of the probe, mean of {TICKS} ticks"),
         "% of one CPU",
@@ -190,7 +189,7 @@ fn resident(process: &Path) -> anyhow::Result<[Row; 2]> {
 /// Bytes of memory in use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Resident {
-    own: u64,
+    pub(super) own: u64,
     pub(super) kernel_arrays: u64,
 }
 

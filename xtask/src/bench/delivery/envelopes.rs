@@ -22,7 +22,7 @@ const INTERFACES: usize = 3;
 ///
 /// # Errors
 /// The configuration is wrong, or the readers do not run.
-pub(super) fn read(window: Duration) -> anyhow::Result<Envelope> {
+pub(in super::super) fn read(window: Duration) -> anyhow::Result<Envelope> {
     let path = workspace::root().join("deploy/probe.toml");
     let config = Config::load(&path, Registries::BUILT_IN)?;
     let kernel = Kernel::new(
@@ -52,7 +52,7 @@ pub(super) fn read(window: Duration) -> anyhow::Result<Envelope> {
 
 /// The envelope as a machine with two disks and three interfaces has it: with the busiest of each here, and with copies of
 /// the busiest one where there are fewer.
-pub(super) fn scaled(envelope: &Envelope) -> Envelope {
+pub(in super::super) fn scaled(envelope: &Envelope) -> Envelope {
     let mut scaled = envelope.clone();
     for source in &mut scaled.sources {
         keep_busiest(&mut source.metrics, EntityKind::Device, DISKS);

@@ -2,9 +2,9 @@
 
 mod backlog;
 mod broker;
-mod envelopes;
+pub(super) mod envelopes;
 mod outage;
-mod size;
+pub(super) mod size;
 mod spool;
 mod topic;
 mod whole_path;

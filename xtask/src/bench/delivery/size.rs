@@ -65,7 +65,7 @@ pub(super) fn formatter() -> anyhow::Result<Box<dyn Formatter>> {
 }
 
 /// As a stream's envelope with this number.
-pub(super) fn numbered(envelope: &Arc<Envelope>, number: u64) -> Numbered {
+pub(in super::super) fn numbered(envelope: &Arc<Envelope>, number: u64) -> Numbered {
     Numbered {
         stream: Arc::new(Stream {
             id: "bench-5d41f0c29b7a6e38".into(),
@@ -78,7 +78,7 @@ pub(super) fn numbered(envelope: &Arc<Envelope>, number: u64) -> Numbered {
     }
 }
 
-pub(super) fn format(json: &dyn Formatter, record: &Numbered) -> anyhow::Result<Vec<u8>> {
+pub(in super::super) fn format(json: &dyn Formatter, record: &Numbered) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     json.format(record, record.envelope.window.stop, &mut bytes)?;
     Ok(bytes)
@@ -163,7 +163,7 @@ fn speed(rounds: usize, envelope: &Envelope, json: &dyn Formatter) -> anyhow::Re
 }
 
 /// Megabytes a second that `write` appends.
-fn rate(
+pub(in super::super) fn rate(
     buffer: &mut Vec<u8>,
     mut write: impl FnMut(&mut Vec<u8>) -> anyhow::Result<()>,
 ) -> anyhow::Result<f64> {
