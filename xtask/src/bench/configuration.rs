@@ -8,6 +8,7 @@ use dataflux_probe::{
     kernel::Kernel,
     metadata::{self, MetadataReader},
     metrics::{self, MetricReader},
+    plugin::Plugin,
 };
 
 /// Every reader, once a second, one combined envelope of JSON into a file.
@@ -25,9 +26,7 @@ pub(super) fn without_kernel(folder: &Path) -> String {
             line(&mut sections, &format!("[metrics.{}]", plugin.name));
         }
     }
-    for plugin in metadata::REGISTRY {
-        line(&mut sections, &format!("[metadata.{}]", plugin.name));
-    }
+    metadata_readers(&mut sections);
     with_output("", &sections, folder)
 }
 
@@ -36,9 +35,20 @@ fn readers(sections: &mut String) {
     for plugin in metrics::REGISTRY {
         line(sections, &format!("[metrics.{}]", plugin.name));
     }
-    for plugin in metadata::REGISTRY {
+    metadata_readers(sections);
+}
+
+fn metadata_readers(sections: &mut String) {
+    for plugin in local_metadata() {
         line(sections, &format!("[metadata.{}]", plugin.name));
     }
+}
+
+/// Those that ask nobody outside of this machine.
+pub(super) fn local_metadata() -> impl Iterator<Item = &'static &'static Plugin<dyn MetadataReader>>
+{
+    let readers = metadata::REGISTRY.iter();
+    readers.filter(|plugin| plugin.name != "cloud")
 }
 
 /// Every reader, with an output `main` to a topic and a spool in this state folder.

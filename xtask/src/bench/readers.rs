@@ -4,7 +4,7 @@ use std::{fs, path::Path, thread::sleep, time::Duration};
 
 use anyhow::Context as _;
 use dataflux_probe::{
-    metadata::{self, MetadataReader},
+    metadata::MetadataReader,
     metrics::{self, MetricReader},
     model::{Metadata, Snapshot},
 };
@@ -64,7 +64,7 @@ pub(super) fn measure(rounds: usize, program: &Path, folder: &Path) -> anyhow::R
         sum / 1e6 * 100.0,
         Some(Bar::AtMost(CPU_BAR)),
     ));
-    for plugin in metadata::REGISTRY {
+    for plugin in configuration::local_metadata() {
         let reader = configuration::build_metadata(plugin.name, &folder)?;
         rows.push(metadata_reader(plugin.name, reader, rounds)?);
     }
