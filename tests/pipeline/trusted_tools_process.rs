@@ -72,7 +72,14 @@ fn processes_are_those_of_ps() {
         Some([of(&pids[0])?, of(&pids[1])?])
     };
     let Some(before) = look() else { return };
-    let told = once("[metrics.process]\ntop_cpu = 20\ntop_memory = 0\ncommands = ['sleep']");
+    // On a busy machine a process may not run for a whole window; then it is not among the first.
+    let mut windows = (0..40)
+        .map(|_| once("[metrics.process]\ntop_cpu = 1000\ntop_memory = 0\ncommands = ['sleep']"));
+    let has_run = |told: &BTreeMap<String, Vec<Value>>| {
+        let mut series = told.get("process.cpu_time").into_iter().flatten();
+        series.any(|series| series["labels"]["pid"] == *pids[0])
+    };
+    let told = windows.find(has_run).expect("it computes");
     let after = look().expect("it was there before");
     let of = |metric: &str, pid: &str| -> Vec<Value> {
         let series = told.get(metric).into_iter().flatten();
