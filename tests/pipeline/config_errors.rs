@@ -100,7 +100,7 @@ const MISTAKES: &[(&str, usize, &str)] = &[
     (
         "[output.b]\nformatter = 'json'\nlogger = 'sdtout'",
         3,
-        "output.b.logger: unknown plugin `sdtout`; known: file, kafka, stdout",
+        "output.b.logger: unknown plugin `sdtout`; known: file, kafka, prometheus, stdout",
     ),
     (
         "[output.b]\nlogger = 'stdout'",
