@@ -43,19 +43,18 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// Gives the exit code: 0, or 128 and the number of the signal that was too impatient to wait for the end.
 pub(super) fn run(path: &Path, settings: &[Setting]) -> anyhow::Result<u8> {
-    let config = Config::load_with(path, settings, Registries::BUILT_IN)?;
-    let plan = Plan::new(&config, path);
-    // From here on a signal does not end the process but the pipeline, which begins nothing before it is asked.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the async runtime")?;
-    let (signals, hangup) = {
-        let _entered = runtime.enter();
-        let hangup = signal(SignalKind::hangup());
-        let both = Signals::new().and_then(|signals| Ok((signals, hangup?)));
-        both.context("listening for signals")?
-    };
+    // Whoever wants a reload may be quicker than the first reading of the configuration.
+    let entered = runtime.enter();
+    let hangup = signal(SignalKind::hangup()).context("listening for signals")?;
+    let config = Config::load_with(path, settings, Registries::BUILT_IN)?;
+    let plan = Plan::new(&config, path);
+    // From here on a signal does not end the process but the pipeline, which begins nothing before it is asked.
+    let signals = Signals::new().context("listening for signals")?;
+    drop(entered);
     let spooled = config.outputs.iter().any(|output| output.spool.is_some());
     let state_dir = config
         .state_dir

@@ -1,6 +1,6 @@
 //! `schema`: the JSON Schema of what formatter `json` writes.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use crate::formatters::json::{Shape, schema};
 
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     let schema = schema::of(arguments.shape, arguments.strict);
-    serde_json::to_writer_pretty(&mut *out, &schema)?;
+    serde_json::to_writer_pretty(&mut *out, &schema).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(())
 }

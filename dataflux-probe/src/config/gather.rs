@@ -1,6 +1,6 @@
 //! One table out of all texts: variables are put in, sections of the same name become one, arguments come last.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use toml::{
     Spanned,
@@ -222,6 +222,10 @@ impl<'a> Gathering<'a> {
     fn conceal(&mut self, secret: String) {
         if !secret.is_empty() && !self.notes.hidden.contains(&secret) {
             self.notes.hidden.push(secret);
+            // One may be the beginning of another, of which nothing may be left.
+            self.notes
+                .hidden
+                .sort_by_key(|secret| Reverse(secret.len()));
         }
     }
 

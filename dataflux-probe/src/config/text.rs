@@ -259,6 +259,11 @@ fn snippets(folder: &Path) -> io::Result<Vec<PathBuf>> {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().as_encoded_bytes();
         if name.ends_with(b".toml") && !name.starts_with(b".") && !path.is_dir() {
+            // Whoever opens one that is a pipe waits for a writer.
+            if path.exists() && !path.is_file() {
+                let message = format!("{} is not a file", path.display());
+                return Err(io::Error::other(message));
+            }
             paths.push(path);
         }
     }

@@ -46,7 +46,7 @@ static ALLOWED: MetricDef = gauge(
 );
 static ALLOWED_PER_USER: MetricDef = gauge(
     "limits.allowed_per_user",
-    "How many each user may have.",
+    "How many each user may have; the kernel tells nowhere how many are used.",
     &["resource"],
 );
 static ENTROPY: MetricDef = gauge(

@@ -190,6 +190,13 @@ impl Processes {
         let cgroup = text(&folder.join("cgroup")).unwrap_or_default();
         let statm = text(&folder.join("statm")).unwrap_or_default();
         let resident = statm.split(' ').nth(1).and_then(|it| it.parse().ok());
+        // Of one that has ended, v1 says the root.
+        let known = self.told.get(&process.pid);
+        if process.state == State::Zombie
+            && let Some((_, labels)) = known.filter(|(started, _)| *started == process.started)
+        {
+            return Some((labels.clone(), resident.unwrap_or(process.resident)));
+        }
         // The folder belongs to whom the process acts as. While it is there, so was what was read of it.
         let user = fs::metadata(&folder).ok()?.uid();
         let labels = [

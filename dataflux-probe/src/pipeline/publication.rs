@@ -194,7 +194,8 @@ impl Publisher {
             return;
         };
         let last = *record.range.end();
-        if last == self.published {
+        // Once the logger is open, it gets what is newest then; if it does not open, that is told.
+        if last == self.published || matches!(self.logger, Place::Opening(_)) {
             return;
         }
         let failures = self.failures;

@@ -224,7 +224,9 @@ impl Keeper {
                 _ = &mut last => ended = true,
                 () = self.changed.notified() => {
                     // What follows at once, such as the delivery, is written along with it.
-                    ended = timeout(PACE, &mut last).await.is_ok();
+                    // The first is not kept waiting: a process that is killed early must not be forgotten by the next start.
+                    let pace = if written.is_empty() { Duration::ZERO } else { PACE };
+                    ended = timeout(pace, &mut last).await.is_ok();
                 }
             }
             let ends = self.kept.ends();

@@ -185,6 +185,15 @@ fn no_secret_is_told_by_an_error() {
 }
 
 #[test]
+fn nothing_is_left_of_a_secret_that_begins_with_another() {
+    let text = "[metrics.disk]\npassword = 'hunter2'\ntoken = 'hunter2-and-more'\npath = 'x hunter2-and-more y'";
+    let file = File::whole(FilePath::new("p.toml"), text.to_owned(), &[], environment);
+    let section = file.parse().unwrap();
+    let shown = Effective::new(&section, &[], "", &[]).shown().to_owned();
+    assert!(shown.contains("x [secret] y"), "{shown}");
+}
+
+#[test]
 fn no_secret_is_told_by_debug() {
     let text = "[metrics.disk]\npassword = 'hunter2'\npath = 'https://u:hunter2@h'";
     let setting: Setting = "output.a.token=hunter2".parse().unwrap();

@@ -53,7 +53,7 @@ pub(super) static MEMORY_USED: MetricDef = gauge(
 pub(super) static MEMORY_PEAK: MetricDef = gauge(
     "cgroup.memory_peak",
     Unit::Bytes,
-    "The highest that cgroup.memory_used has been since the cgroup was made, or the value reset, looked up every ten seconds.",
+    "The highest that cgroup.memory_used has been since the cgroup was made, or the value reset.",
     &[],
 );
 pub(super) static MEMORY_BY_USE: MetricDef = gauge(

@@ -11,7 +11,7 @@ use crate::model::{Entity, LabelValue, MetricDef, Snapshot, Total};
 /// One file of every cgroup of a hierarchy.
 pub(super) struct Source {
     pub(super) file: &'static str,
-    /// Whether a look now and then will do: it changes when somebody sets it, or is only ever the highest value so far.
+    /// Whether a look now and then will do: it changes only when somebody sets it.
     pub(super) is_setting: bool,
     pub(super) part: Part,
     pub(super) metrics: &'static [&'static MetricDef],

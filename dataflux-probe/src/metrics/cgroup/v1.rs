@@ -91,7 +91,7 @@ pub(super) static CONTROLLERS: [Controller; 5] = [
                     Ok(())
                 },
             ),
-            setting(
+            source(
                 "memory.max_usage_in_bytes",
                 Part::Memory,
                 &[&MEMORY_PEAK],

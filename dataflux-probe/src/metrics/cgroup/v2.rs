@@ -66,7 +66,7 @@ pub(super) static SOURCES: [Source; 17] = [
             Ok(())
         },
     ),
-    setting("memory.peak", Part::Memory, &[&MEMORY_PEAK], |file, out| {
+    source("memory.peak", Part::Memory, &[&MEMORY_PEAK], |file, out| {
         out.gauge(&MEMORY_PEAK, [], text::number(file)? as f64);
         Ok(())
     }),
