@@ -103,11 +103,15 @@ impl Group {
         for pid in self.processes() {
             kill_process(pid, Signal::STOP).expect("it runs");
         }
-        let usage = || self.usage();
+        // The kernel goes on counting periods of the limit for one or two of them, each a tenth of a second.
+        let counted = || {
+            let periods = self.file("cpu.stat", "cpu.stat").map(fs::read_to_string);
+            (self.usage(), periods.and_then(Result::ok))
+        };
         until(|| {
-            let before = usage();
-            thread::sleep(Duration::from_millis(50));
-            before == usage()
+            let before = counted();
+            thread::sleep(Duration::from_millis(350));
+            before == counted()
         });
     }
 
@@ -253,7 +257,7 @@ fn the_memory_and_the_tasks_of_a_cgroup_are_what_is_in_it() {
     };
     group.set("memory.max", "memory.limit_in_bytes", "268435456");
     group.set("pids.max", "pids.max", "50");
-    group.run("(head -c 32M /dev/zero; exec sleep 600) | tail -c 32M");
+    group.run("(head -c 33554432 /dev/zero; exec sleep 600) | tail -c 33554432");
     let entity = group.entity();
     let mut reader = Attached::new("cgroup", &section(&group));
     let used = || group.number(("memory.current", ""), ("memory.usage_in_bytes", ""));
