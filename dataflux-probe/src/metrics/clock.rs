@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::MetricReader;
 use crate::{
     host_file::ValueFile,
-    model::{Health, Kind, LabelValue, MetricDef, NO_LABELS, Snapshot, Status, Unit},
+    model::{Health, LabelValue, MetricDef, NO_LABELS, Snapshot, Status, Unit},
     plugin::{Needs, Plugin},
 };
 
@@ -38,66 +38,51 @@ interval = \"1m\"    # clocks drift slowly; without this line: probe.interval
     },
 };
 
-static SYNCHRONISED: MetricDef = gauge(
+static SYNCHRONISED: MetricDef = MetricDef::gauge(
     "clock.synchronised",
     Unit::Count,
     "Whether the clock is synchronised (1) or not (0), as whoever steers it told the kernel; chrony tells only with rtcsync.",
     &[],
 );
-static STATE: MetricDef = gauge(
+static STATE: MetricDef = MetricDef::gauge(
     "clock.state",
     Unit::Count,
     "The state of the clock: 0 normal, 1 or 2 a leap second will be inserted or deleted at the end of the day, 3 one is in \
      progress, 4 one has been, 5 not synchronised.",
     &[],
 );
-static OFFSET: MetricDef = gauge(
+static OFFSET: MetricDef = MetricDef::gauge(
     "clock.offset",
     Unit::Nanoseconds,
     "What the kernel has yet to add to the clock (above 0) or to take off it, of what it was asked to by ntpd or systemd-timesyncd; \
      chrony steers by the rate.",
     &[],
 );
-static CORRECTION: MetricDef = gauge(
+static CORRECTION: MetricDef = MetricDef::gauge(
     "clock.correction",
     Unit::Ratio,
     "By how much the clock is made to run faster (above 0) or slower than by itself: 0.000001 is a microsecond each second.",
     &[],
 );
-static ERROR_ESTIMATED: MetricDef = gauge(
+static ERROR_ESTIMATED: MetricDef = MetricDef::gauge(
     "clock.error_estimated",
     Unit::Nanoseconds,
     "The clock's error as whoever steers it estimated it last.",
     &[],
 );
-static ERROR_MAXIMUM: MetricDef = gauge(
+static ERROR_MAXIMUM: MetricDef = MetricDef::gauge(
     "clock.error_maximum",
     Unit::Nanoseconds,
     "The clock's error at most, which the kernel lets grow until it is told better; at 16 s the clock is not synchronised any \
      more.",
     &[],
 );
-static SOURCE: MetricDef = gauge(
+static SOURCE: MetricDef = MetricDef::gauge(
     "clock.source",
     Unit::Count,
     "The counter that the kernel tells time by: always 1.",
     &["source"],
 );
-
-const fn gauge(
-    name: &'static str,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Gauge,
-        unit,
-        help,
-        labels,
-    }
-}
 
 /// What adjtimex tells.
 const STEERING: [&MetricDef; 6] = [

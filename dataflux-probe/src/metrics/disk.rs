@@ -3,6 +3,8 @@
 //! Machines come with rows of loop and RAM devices that nobody uses. Their counters are read all the same, so that the window
 //! of their first request has it, and cost nothing because they do not change; a gauge would travel in every envelope, so a
 //! device has one from its first request on.
+//!
+//! A smaller number than before is that of another device under the same number, or of a field that has 32 bits and ran over.
 
 mod file_systems;
 
@@ -16,9 +18,7 @@ use super::MetricReader;
 use crate::{
     config::values::Time,
     host_file::{HostFile, parsed},
-    model::{
-        Born, Entity, EntityKey, EntityKind, Fall, Kind, MetricDef, NO_LABELS, Snapshot, Unit,
-    },
+    model::{Entity, EntityKey, EntityKind, Kind, MetricDef, NO_LABELS, Snapshot, Unit},
     plugin::{Context, Needs, Plugin},
 };
 use file_systems::{
@@ -68,25 +68,25 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     },
 };
 
-static REQUESTS: MetricDef = counter(
+static REQUESTS: MetricDef = MetricDef::running_counter(
     "disk.requests",
     Unit::Count,
     "Requests completed; a stacked device (dm, md, loop) and the devices below it each count theirs.",
     &["operation"],
 );
-static MERGED: MetricDef = counter(
+static MERGED: MetricDef = MetricDef::running_counter(
     "disk.merged",
     Unit::Count,
     "Requests that were merged into another one before it was issued.",
     &["operation"],
 );
-static BYTES: MetricDef = counter(
+static BYTES: MetricDef = MetricDef::running_counter(
     "disk.bytes",
     Unit::Bytes,
     "Bytes read, written and discarded.",
     &["operation"],
 );
-static TIME: MetricDef = counter(
+static TIME: MetricDef = MetricDef::running_counter(
     "disk.time",
     Unit::Nanoseconds,
     "Time from start to completion of all requests, added up; whole milliseconds.",
@@ -99,37 +99,18 @@ static IN_FLIGHT: MetricDef = MetricDef {
     help: "Requests that are in flight.",
     labels: &[],
 };
-static BUSY: MetricDef = counter(
+static BUSY: MetricDef = MetricDef::running_counter(
     "disk.busy",
     Unit::Nanoseconds,
     "Time in which at least one request was in flight; sampled by the kernel in ticks, whole milliseconds.",
     &[],
 );
-static WEIGHTED: MetricDef = counter(
+static WEIGHTED: MetricDef = MetricDef::running_counter(
     "disk.weighted_time",
     Unit::Nanoseconds,
     "Time of all requests, those in flight included, added up; whole milliseconds.",
     &[],
 );
-
-/// Restart: a smaller number is that of another device under the same number, or of a field that has 32 bits and ran over.
-const fn counter(
-    name: &'static str,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Counter {
-            born: Born::Past,
-            fall: Fall::Restart,
-        },
-        unit,
-        help,
-        labels,
-    }
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]

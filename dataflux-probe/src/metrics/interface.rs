@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::MetricReader;
 use crate::{
     host_file::{HostFile, parsed},
-    model::{Born, Entity, EntityKey, EntityKind, Fall, Kind, MetricDef, Snapshot, Unit},
+    model::{Entity, EntityKey, EntityKind, MetricDef, Snapshot, Unit},
     plugin::{Needs, Plugin},
 };
 
@@ -94,16 +94,7 @@ static CARRIER_ERRORS: MetricDef = def(
 
 /// Restart: a smaller number is that of a replaced interface, or of a driver that counts in 32 bits.
 const fn def(name: &'static str, unit: Unit, help: &'static str) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Counter {
-            born: Born::Past,
-            fall: Fall::Restart,
-        },
-        unit,
-        help,
-        labels: DIRECTIONS,
-    }
+    MetricDef::running_counter(name, unit, help, DIRECTIONS)
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{MetricReader, load::LoadAverages};
 use crate::{
     host_file::{HostFile, ValueFile},
-    model::{Kind, MetricDef, NO_LABELS, Snapshot, Unit},
+    model::{MetricDef, NO_LABELS, Snapshot, Unit},
     plugin::{Needs, Plugin},
 };
 
@@ -65,13 +65,7 @@ const fn gauge(
     help: &'static str,
     labels: &'static [&'static str],
 ) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Gauge,
-        unit: Unit::Count,
-        help,
-        labels,
-    }
+    MetricDef::gauge(name, Unit::Count, help, labels)
 }
 
 /// Files of `/proc/sys` with one number: what it means, and of which resource.

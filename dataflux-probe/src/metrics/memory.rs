@@ -35,7 +35,7 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
 };
 
 /// How the kernel has mapped all memory for itself; some architectures tell.
-static DIRECT_MAP: MetricDef = levels::gauge(
+static DIRECT_MAP: MetricDef = MetricDef::gauge(
     "memory.direct_map",
     Unit::Bytes,
     "Memory that the kernel has mapped for itself by pages of this size; the larger they are, the less there is to look up.",

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     host_file::{ValueFile, first_line},
-    model::{Kind, LabelValue, MetricDef, Snapshot, Status, Unit},
+    model::{LabelValue, MetricDef, Snapshot, Status, Unit},
     plugin::{Context, Needs, Plugin},
 };
 
@@ -53,13 +53,7 @@ const fn gauge(
     help: &'static str,
     labels: &'static [&'static str],
 ) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Gauge,
-        unit: Unit::Celsius,
-        help,
-        labels,
-    }
+    MetricDef::gauge(name, Unit::Celsius, help, labels)
 }
 
 #[derive(Deserialize)]

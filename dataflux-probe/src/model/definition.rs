@@ -17,6 +17,45 @@ pub struct MetricDef {
     pub labels: &'static [&'static str],
 }
 
+impl MetricDef {
+    /// A value of the moment.
+    #[must_use]
+    pub const fn gauge(
+        name: &'static str,
+        unit: Unit,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            unit,
+            help,
+            labels,
+        }
+    }
+
+    /// A counter of `/proc` or `/sys`, which ran before it was first read, and begins anew where it falls.
+    #[must_use]
+    pub const fn running_counter(
+        name: &'static str,
+        unit: Unit,
+        help: &'static str,
+        labels: &'static [&'static str],
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Counter {
+                born: Born::Past,
+                fall: Fall::Restart,
+            },
+            unit,
+            help,
+            labels,
+        }
+    }
+}
+
 /// How the values of a metric behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::levels::gauge;
 use crate::{
     host_file::ValueFile,
     metrics::hwmon::entries,
     model::{LabelValue, MetricDef, Snapshot, Unit},
 };
 
-pub(super) static POOL: MetricDef = gauge(
+pub(super) static POOL: MetricDef = MetricDef::gauge(
     "memory.huge_page_pool",
     Unit::Count,
     "Huge pages of a size: in the pool (total), not allocated (free), promised and not allocated yet (reserved), above the set \

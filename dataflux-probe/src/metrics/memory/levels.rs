@@ -1,6 +1,6 @@
 //! Which lines of `/proc/meminfo` are which metric.
 
-use crate::model::{Kind, MetricDef, Unit};
+use crate::model::{MetricDef, Unit};
 
 /// A metric and its line.
 pub(super) struct Level {
@@ -10,30 +10,15 @@ pub(super) struct Level {
 
 const fn bytes(name: &'static str, line: &'static str, help: &'static str) -> Level {
     Level {
-        def: gauge(name, Unit::Bytes, help, &[]),
+        def: MetricDef::gauge(name, Unit::Bytes, help, &[]),
         line,
     }
 }
 
 const fn pages(name: &'static str, line: &'static str, help: &'static str) -> Level {
     Level {
-        def: gauge(name, Unit::Count, help, &[]),
+        def: MetricDef::gauge(name, Unit::Count, help, &[]),
         line,
-    }
-}
-
-pub(super) const fn gauge(
-    name: &'static str,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Gauge,
-        unit,
-        help,
-        labels,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::levels::{Level, gauge};
+use super::levels::Level;
 use crate::{
     host_file::{Sums, ValueFile},
     model::{Born, Fall, Kind, LabelValue, MetricDef, Snapshot, Unit},
@@ -102,7 +102,7 @@ pub(super) static METRICS: [&MetricDef; LEVELS.len() + 1] = {
 
 const fn level(name: &'static str, unit: Unit, line: &'static str, help: &'static str) -> Level {
     Level {
-        def: gauge(name, unit, help, &["node"]),
+        def: MetricDef::gauge(name, unit, help, &["node"]),
         line,
     }
 }

@@ -3,38 +3,14 @@
 //! Meanings are those of RFC 4293 (IP, ICMP), 4022 (TCP) and 4113 (UDP) as Documentation/networking/snmp_counter.rst of the
 //! kernel says them, and where it does not, those of the places in the kernel that count.
 
-use crate::model::{Born, Fall, Kind, MetricDef, Unit};
+use crate::model::{MetricDef, Unit};
 
 const fn counter(
     name: &'static str,
     help: &'static str,
     labels: &'static [&'static str],
 ) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Counter {
-            born: Born::Past,
-            fall: Fall::Restart,
-        },
-        unit: Unit::Count,
-        help,
-        labels,
-    }
-}
-
-const fn gauge(
-    name: &'static str,
-    unit: Unit,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> MetricDef {
-    MetricDef {
-        name,
-        kind: Kind::Gauge,
-        unit,
-        help,
-        labels,
-    }
+    MetricDef::running_counter(name, Unit::Count, help, labels)
 }
 
 pub(super) static IP_PACKETS: MetricDef = counter(
@@ -130,7 +106,7 @@ pub(super) static TCP_CONNECTIONS: MetricDef = counter(
     "TCP connections by event: begun by this host (active), by others (passive), failed before they were established, and reset when they were.",
     &["event"],
 );
-pub(super) static TCP_ESTABLISHED: MetricDef = gauge(
+pub(super) static TCP_ESTABLISHED: MetricDef = MetricDef::gauge(
     "network_stack.tcp_established",
     Unit::Count,
     "TCP connections that are ESTABLISHED or CLOSE-WAIT.",
@@ -201,43 +177,43 @@ pub(super) static UDP_ERRORS: MetricDef = counter(
     "UDP datagrams lost by reason: nobody has the port, a full receive buffer, a full send buffer, a wrong checksum, want of memory.",
     &["family", "reason"],
 );
-pub(super) static SOCKETS: MetricDef = gauge(
+pub(super) static SOCKETS: MetricDef = MetricDef::gauge(
     "network_stack.sockets",
     Unit::Count,
     "Sockets in use by protocol; of TCP those that are not in TIME-WAIT.",
     &["family", "protocol"],
 );
-pub(super) static SOCKETS_USED: MetricDef = gauge(
+pub(super) static SOCKETS_USED: MetricDef = MetricDef::gauge(
     "network_stack.sockets_used",
     Unit::Count,
     "Sockets of all families in use.",
     &[],
 );
-pub(super) static TCP_SOCKETS: MetricDef = gauge(
+pub(super) static TCP_SOCKETS: MetricDef = MetricDef::gauge(
     "network_stack.tcp_sockets",
     Unit::Count,
     "TCP sockets that no process has any more (orphan), in TIME-WAIT, and allocated; orphan and allocated may count those of other network namespaces.",
     &["state"],
 );
-pub(super) static SOCKET_MEMORY: MetricDef = gauge(
+pub(super) static SOCKET_MEMORY: MetricDef = MetricDef::gauge(
     "network_stack.socket_memory",
     Unit::Bytes,
     "Memory of the buffers of all sockets of the machine by protocol, in whole pages.",
     &["protocol"],
 );
-pub(super) static FRAGMENT_MEMORY: MetricDef = gauge(
+pub(super) static FRAGMENT_MEMORY: MetricDef = MetricDef::gauge(
     "network_stack.fragment_memory",
     Unit::Bytes,
     "Memory of IP fragments that wait for the rest of their packets.",
     &["family"],
 );
-pub(super) static CONNTRACK_ENTRIES: MetricDef = gauge(
+pub(super) static CONNTRACK_ENTRIES: MetricDef = MetricDef::gauge(
     "network_stack.conntrack_entries",
     Unit::Count,
     "Connections that the firewall keeps track of.",
     &[],
 );
-pub(super) static CONNTRACK_LIMIT: MetricDef = gauge(
+pub(super) static CONNTRACK_LIMIT: MetricDef = MetricDef::gauge(
     "network_stack.conntrack_limit",
     Unit::Count,
     "Connections that the firewall may keep track of; when it is reached, packets of new ones are dropped.",
