@@ -6,4 +6,4 @@ mod tree;
 
 pub(crate) use membership::{OwnRoot, telling};
 pub(crate) use owner::Owner;
-pub(crate) use tree::{Cgroup, Tree};
+pub(crate) use tree::{Cgroup, Folder, Tree};

@@ -106,10 +106,28 @@ impl Tree {
     }
 
     /// Calls with every cgroup and its folder, each before those in it, the root first.
-    pub(crate) fn each(&self, call: &mut dyn FnMut(&Cgroup, &Path)) {
-        if let Some((folder, top)) = &self.top {
-            top.each(&mut folder.clone(), call);
+    pub(crate) fn each(&self, call: &mut dyn FnMut(&Cgroup, &Folder<'_>)) {
+        if let Some((root, top)) = &self.top {
+            let folder = Folder {
+                above: None,
+                name: root.as_os_str(),
+            };
+            top.each(&folder, call);
         }
+    }
+}
+
+/// Where a cgroup's files are. Its path is made only for who asks for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Folder<'a> {
+    above: Option<&'a Self>,
+    name: &'a OsStr,
+}
+
+impl Folder<'_> {
+    pub(crate) fn path(&self) -> PathBuf {
+        let above = self.above.map(Self::path).unwrap_or_default();
+        above.join(self.name)
     }
 }
 
@@ -143,12 +161,14 @@ impl Cgroup {
         &self.path
     }
 
-    fn each(&self, folder: &mut PathBuf, call: &mut dyn FnMut(&Self, &Path)) {
+    fn each(&self, folder: &Folder<'_>, call: &mut dyn FnMut(&Self, &Folder<'_>)) {
         call(self, folder);
         for child in &self.children {
-            folder.push(&child.name);
-            child.each(folder, call);
-            folder.pop();
+            let below = Folder {
+                above: Some(folder),
+                name: &child.name,
+            };
+            child.each(&below, call);
         }
     }
 
@@ -248,7 +268,7 @@ mod tests {
     fn paths(tree: &Tree) -> BTreeMap<String, u64> {
         let mut paths = BTreeMap::new();
         tree.each(&mut |cgroup, folder| {
-            assert_eq!(fs::metadata(folder).unwrap().ino(), cgroup.id);
+            assert_eq!(fs::metadata(folder.path()).unwrap().ino(), cgroup.id);
             assert_eq!(
                 cgroup.depth,
                 cgroup.path.matches('/').count() - usize::from(&*cgroup.path == "/")

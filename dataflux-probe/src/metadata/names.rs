@@ -44,16 +44,21 @@ impl Names {
     }
 
     /// The id and the name of an entity, as far as they are known. Looks again at its kind in sysfs when the entity is
-    /// unknown, at most once per call of [`Names::begin_tick`], and when what it knows is older than ten seconds.
+    /// unknown or a cgroup by its path, at most once per call of [`Names::begin_tick`], and when what it knows is older than
+    /// ten seconds.
     pub fn resolve(&mut self, entity: &Entity) -> (Option<u64>, Option<Arc<str>>) {
         if entity.key == EntityKey::Other {
             return (None, None);
         }
         let tick = self.tick;
         let table = self.table(entity.kind);
-        let old = table
-            .looked
-            .is_none_or(|looked| tick.duration_since(looked) >= MAX_AGE);
+        // Where a service starts again, another cgroup has the path at once.
+        let may_be_another =
+            entity.kind == EntityKind::Cgroup && matches!(entity.key, EntityKey::Name(_));
+        let old = may_be_another
+            || table
+                .looked
+                .is_none_or(|looked| tick.duration_since(looked) >= MAX_AGE);
         if table.may_look && (old || !table.knows(&entity.key)) {
             table.may_look = false;
             table.looked = Some(tick);
@@ -386,8 +391,8 @@ mod tests {
         fs::rename(root.join("app.slice"), sysfs.0.path().join("attic/app")).unwrap();
         let second = make("app.slice/one.service");
         names.begin_tick();
-        assert_eq!(names.resolve(&id(kind, second)), known(second, path));
         assert_eq!(names.resolve(&name(kind, path)), known(second, path));
+        assert_eq!(names.resolve(&id(kind, second)), known(second, path));
         assert_eq!(names.resolve(&id(kind, first)), known(first, path));
         names.begin_tick();
         names.begin_tick();

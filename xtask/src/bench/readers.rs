@@ -1,6 +1,13 @@
 //! What readers of `/proc` and `/sys` take on a busy machine, each by itself and all together in the probe.
 
-use std::{fs, path::Path, thread::sleep, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use dataflux_probe::{
@@ -43,7 +50,7 @@ pub(super) fn measure(rounds: usize, program: &Path, folder: &Path) -> anyhow::R
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let crowd = Crowd::gather()?;
     let mut rows = Vec::new();
-    let mut sum = 0.0;
+    let (mut sum, mut floors) = (0.0, 0.0);
     for plugin in metrics::REGISTRY
         .iter()
         .filter(|plugin| plugin.needs.attach.is_empty())
@@ -54,15 +61,25 @@ pub(super) fn measure(rounds: usize, program: &Path, folder: &Path) -> anyhow::R
             say(format_args!("{}: {error}", plugin.name));
             continue;
         }
+        let before = open_files()?;
         let row = metric_reader(plugin.name, &mut *reader, rounds)?;
         sum += row.value;
         rows.push(row);
+        let kept: Vec<_> = open_files()?.difference(&before).cloned().collect();
+        if !kept.is_empty() {
+            let row = floor(&kept, rounds)?;
+            floors += row.value;
+            rows.push(row);
+        }
     }
-    rows.push(Row::new(
-        "all of these, once a second",
-        "% of one CPU",
-        sum / 1e6 * 100.0,
-        Some(Bar::AtMost(CPU_BAR)),
+    let share = |what: &str, time: f64| {
+        let bar = Some(Bar::AtMost(CPU_BAR));
+        Row::new(what, "% of one CPU", time / 1e6 * 100.0, bar)
+    };
+    rows.push(share("all of these, once a second", sum));
+    rows.push(share(
+        "what they take beyond the plain loops, once a second",
+        sum - floors,
     ));
     for plugin in configuration::local_metadata() {
         let reader = configuration::build_metadata(plugin.name, &folder)?;
@@ -93,6 +110,38 @@ fn metric_reader(name: &str, reader: &mut dyn MetricReader, rounds: usize) -> an
         times,
         None,
     ))
+}
+
+/// Those of `/proc` and `/sys` that this process has open.
+fn open_files() -> anyhow::Result<BTreeSet<PathBuf>> {
+    let own = Path::new("/proc/self/fd");
+    let listed = fs::read_dir(own).context("/proc/self/fd")?;
+    let links = listed
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok());
+    let is_read = |path: &PathBuf| path.starts_with("/proc") || path.starts_with("/sys");
+    Ok(links
+        .filter(|path| is_read(path) && path.is_file())
+        .collect())
+}
+
+/// What the kernel takes for the files that a reader keeps open: each is read once, and nothing done with it.
+fn floor(paths: &[PathBuf], rounds: usize) -> anyhow::Result<Row> {
+    // Processes may have ended.
+    let files: Vec<_> = paths
+        .iter()
+        .filter_map(|path| File::open(path).ok())
+        .collect();
+    let mut buffer = vec![0; 16 * 1024];
+    let times = times(rounds, || {
+        for file in &files {
+            // Also those of processes that end in the meantime.
+            _ = file.read_at(&mut buffer, 0);
+        }
+        Ok(())
+    })?;
+    let what = format!("  a plain loop over its {} open files", files.len());
+    Ok(Row::of_rounds(what, "us", times, None))
 }
 
 fn metadata_reader(

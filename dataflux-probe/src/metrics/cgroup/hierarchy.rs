@@ -5,7 +5,6 @@ use std::{
     fs::File,
     io::{self, ErrorKind},
     os::unix::fs::FileExt as _,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ use super::{
     sources::{Devices, Out, Source},
 };
 use crate::{
-    cgroups::{Cgroup, Tree},
+    cgroups::{Cgroup, Folder, Tree},
     model::{Entity, EntityKey, EntityKind, Snapshot},
     pipeline::shape::wildcard,
 };
@@ -268,7 +267,7 @@ impl Hierarchy {
 
 /// Where and with what files are read.
 struct Place<'a> {
-    folder: &'a Path,
+    folder: &'a Folder<'a>,
     room: &'a mut usize,
     buffer: &'a mut Vec<u8>,
 }
@@ -295,7 +294,7 @@ impl Files {
             self.due = now + SELDOM;
         }
         for ((source, slot), given) in sources.iter().zip(&mut self.slots).zip(given) {
-            let path = || place.folder.join(source.file);
+            let path = || place.folder.path().join(source.file);
             let read = slot.read(source, place, is_due);
             let length = match read {
                 Ok(length) => length,
@@ -343,7 +342,7 @@ impl Slot {
                 }
                 Ok(Some(length))
             }
-            Err(error) if is_absent(&error) && place.folder.exists() => {
+            Err(error) if is_absent(&error) && place.folder.path().exists() => {
                 (self.is_absent, self.text) = (true, None);
                 // One that was there before belongs to a controller that is not any more.
                 *place.room += usize::from(self.file.take().is_some());
@@ -354,7 +353,7 @@ impl Slot {
     }
 
     fn open_and_read(&mut self, source: &Source, place: &mut Place<'_>) -> io::Result<usize> {
-        let file = File::open(place.folder.join(source.file))?;
+        let file = File::open(place.folder.path().join(source.file))?;
         let length = read_whole(&file, place.buffer)?;
         // A setting is not read often enough.
         if *place.room > 0 && !source.is_setting {
