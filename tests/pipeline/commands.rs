@@ -123,6 +123,30 @@ fn doctor_looks_at_outputs() {
     );
 }
 
+/// Scenario: `doctor` on a machine without sensors, whose `/proc` has no pressure and nothing of its load.
+/// Guarantees: it has read each reader, and says what is not there, with the way out, and what failed, with the file.
+#[test]
+fn doctor_reads_what_it_says_of_readers() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = folder.path().display();
+    let file = folder.path().join("probe.toml");
+    let text = format!(
+        "[probe]\nproc = '{host}/proc'\nsys = '{host}/sys'\n[metrics.power]\n[metrics.load]\n[metadata.labels]\n\
+         [output.main]\nformatter = 'json'\nlogger = 'stdout'\n"
+    );
+    fs::write(&file, text).unwrap();
+    fs::create_dir_all(folder.path().join("sys/class")).unwrap();
+    let said = printed(&["doctor", "--config", &file.display().to_string()]);
+    for expected in [
+        "  power                 unsupported (no zone in /sys/class/powercap".to_owned(),
+        "-> a machine or a kernel that has it".to_owned(),
+        format!("  load                  failed (cannot read {host}/proc/loadavg"),
+        "metadata\n  labels                ok\n".to_owned(),
+    ] {
+        assert!(said.contains(&expected), "{expected} is not in {said}");
+    }
+}
+
 /// Scenario: `doctor` with whatever privileges the test has.
 /// Guarantees: it names this kernel and every reader.
 #[test]

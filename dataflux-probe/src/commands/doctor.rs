@@ -2,10 +2,11 @@
 
 mod machine;
 mod outputs;
+mod readers;
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -14,10 +15,8 @@ use rustix::process::{Resource, getrlimit};
 use super::start;
 use crate::{
     config::{Config, Registries, Setting},
-    kernel::{ProgramOutcome, cost, objects, possible_cpus},
+    kernel::{cost, objects, possible_cpus},
     metadata, metrics,
-    model::{Health, Status},
-    pipeline::Reader,
     plugin::Context,
     privileges::{self, Capabilities},
 };
@@ -29,7 +28,7 @@ Examples:
   sudo dataflux-probe doctor --config probe.toml                those of a configuration, and whether its outputs can be reached
   sudo -u dataflux-probe dataflux-probe doctor --config probe.toml    as the service sees it
 
-It attaches the readers and lets them go again, connects to brokers, and sends nothing.
+It attaches the readers, reads each of them once and lets them go again, connects to brokers, and sends nothing.
 Exit codes: 0 told, whatever it says; 1 it could not look; 2 wrong command line or configuration.";
 
 /// The arguments of `doctor`.
@@ -77,13 +76,8 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     for obstacle in obstacles {
         writeln!(out, "{obstacle}")?;
     }
-    for reader in &readers {
-        writeln!(out)?;
-        let own = programs
-            .iter()
-            .filter(|program| program.reader == reader.name);
-        print_reader(out, reader, own)?;
-    }
+    readers::print(out, &mut readers, &programs)?;
+    readers::print_metadata(out, &mut config.metadata)?;
     if arguments.config.is_some() {
         let state_dir = config.state_dir.as_deref();
         outputs::print(out, &mut config.outputs, state_dir)?;
@@ -107,47 +101,6 @@ fn wanted(config: &Config) -> Vec<Wanted> {
         .chain(metrics)
         .map(|(name, needs)| Wanted { name, needs })
         .collect()
-}
-
-/// The reader and its programs; a reason that they share is printed once.
-fn print_reader<'a>(
-    out: &mut impl Write,
-    reader: &Reader,
-    programs: impl Iterator<Item = &'a ProgramOutcome>,
-) -> io::Result<()> {
-    line(out, reader.name, &reader.attached)?;
-    for program in programs {
-        let name = format!("  {}", program.program);
-        let health = program.outcome.health();
-        if health == reader.attached {
-            line(out, &name, &Health::new(health.status, ""))?;
-        } else {
-            line(out, &name, &health)?;
-        }
-    }
-    Ok(())
-}
-
-/// One line, and a second one with the way out if there is a reason to want one.
-fn line(out: &mut impl Write, name: &str, health: &Health) -> io::Result<()> {
-    writeln!(out, "  {name:<22}{health}")?;
-    match way_out(health.status) {
-        Some(way) if !health.reason.is_empty() => writeln!(out, "  {:<22}-> {way}", ""),
-        _ => Ok(()),
-    }
-}
-
-fn way_out(status: Status) -> Option<&'static str> {
-    match status {
-        Status::Denied => Some(
-            "see the obstacles; where there is none, whoever started this filters bpf(2) out: let it through",
-        ),
-        // The reason names the command that builds them.
-        Status::Unsupported if objects::OBJECTS.is_empty() => None,
-        Status::Unsupported => Some("a kernel that has it; all else works without"),
-        Status::Failed => Some("a defect of the probe: please report it with this text"),
-        Status::Ok | Status::Degraded | Status::Suspect => None,
-    }
 }
 
 /// What the kernel holds for the probe.
