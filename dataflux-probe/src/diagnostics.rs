@@ -65,6 +65,16 @@ impl From<Level> for LevelFilter {
     }
 }
 
+/// As without any argument.
+impl Default for Arguments {
+    fn default() -> Self {
+        Self {
+            log_level: Level::Info,
+            log_format: Format::Text,
+        }
+    }
+}
+
 impl Arguments {
     /// Sends `tracing` events, and the `log` records of libraries, to standard error. `RUST_LOG` goes before the level.
     pub fn start(self) {

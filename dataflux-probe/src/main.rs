@@ -5,7 +5,11 @@ use std::{
     process::ExitCode,
 };
 
-use dataflux_probe::{commands, config::Invalid, diagnostics};
+use dataflux_probe::{
+    commands::{self, Arguments},
+    config::Invalid,
+    diagnostics,
+};
 
 /// The exit code of a runtime failure.
 const FAILED: u8 = 1;
@@ -13,13 +17,11 @@ const FAILED: u8 = 1;
 const WRONG: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = commands::arguments();
-    let voice = arguments.diagnostics;
-    voice.start();
-    let mut out = io::stdout().lock();
-    let ended = commands::run(arguments, &mut out)
-        .and_then(|code| out.flush().map(|()| code).map_err(Into::into));
-    diagnostics::tell_repeats();
+    let (voice, ended) = match commands::arguments() {
+        Ok(Some(arguments)) => (arguments.diagnostics, run(arguments)),
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => (diagnostics::Arguments::default(), Err(error.into())),
+    };
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -27,6 +29,30 @@ fn main() -> ExitCode {
             voice.tell_failure(&error);
             ExitCode::from(if error.is::<Invalid>() { WRONG } else { FAILED })
         }
+    }
+}
+
+/// Gives the exit code. What is printed has arrived if this does not fail.
+fn run(arguments: Arguments) -> anyhow::Result<u8> {
+    arguments.diagnostics.start();
+    let mut out = Out(io::stdout().lock());
+    let ended = commands::run(arguments, &mut out);
+    diagnostics::tell_repeats();
+    let code = ended?;
+    out.flush()?;
+    Ok(code)
+}
+
+/// Standard output, whose errors say that it is that.
+struct Out(io::StdoutLock<'static>);
+
+impl io::Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(commands::not_printed)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(commands::not_printed)
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{BufRead as _, BufReader, Read as _},
     process::{Command, Stdio},
 };
 
 use dataflux_probe::config::Registries;
-use dataflux_tests::probe;
+use dataflux_tests::{probe, workspace};
 
 fn printed(arguments: &[&str]) -> String {
     let output = probe::run(arguments);
@@ -83,6 +83,60 @@ fn a_closed_pipe_ends_quietly() {
     assert_eq!((child.wait().unwrap().code(), &*said), (Some(0), ""));
 }
 
+/// Scenario: standard output goes to a full disk, or to a reader that goes away after the first line, for every command that
+/// prints without looking at the machine.
+/// Guarantees: the full disk is told and the exit code is 1; the reader has its line, and the end is quiet, with 0.
+#[test]
+fn what_cannot_be_printed_is_told() {
+    let deployed = workspace::root().join("deploy/probe.toml");
+    let deployed = deployed.display().to_string();
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["check", "--help"],
+        &["help"],
+        &["list"],
+        &["metrics"],
+        &["metrics", "--format", "json"],
+        &["schema"],
+        &["config", "default"],
+        &["config", "show", &deployed],
+        &["check", &deployed],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(probe::binary())
+            .args(arguments)
+            .stdout(full)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+        let expected = "dataflux-probe: writing to standard output: No space left on device";
+        assert!(said.starts_with(expected), "{arguments:?}: {said}");
+
+        let mut child = Command::new(probe::binary())
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::with_capacity(16, child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        drop(stdout);
+        assert!(line.ends_with('\n'), "{arguments:?}: {line}");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            (output.status.code(), &*said),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+}
+
 /// Scenario: no arguments, an unknown command, `--help`.
 /// Guarantees: a wrong command line is 2, help is 0 and has examples.
 #[test]
@@ -92,7 +146,8 @@ fn a_wrong_command_line_is_2() {
     assert!(printed(&["--help"]).contains("Examples:"));
 }
 
-/// Scenario: `doctor` with a configuration, one output of which could write, one could not, and one has a broker that is away.
+/// Scenario: `doctor` with a configuration, the outputs of which could write, could make their folder, have a broker that is
+/// away, and have authorities that are not there.
 /// Guarantees: each is told with its place, and nothing is made or sent.
 #[test]
 fn doctor_looks_at_outputs() {
@@ -103,15 +158,18 @@ fn doctor_looks_at_outputs() {
     let path = folder.path().display();
     let text = format!(
         "[metrics.memory]\n[output.good]\nformatter = 'json'\nlogger = 'file'\nfile.path = '{path}/envelopes'\n\
-         [output.bad]\nformatter = 'json'\nlogger = 'file'\nfile.path = '{path}/probe.toml/a/envelopes'\n\
-         [output.away]\nformatter = 'json'\nlogger = 'kafka'\nkafka = {{ brokers = ['{broker}'], topic = 't' }}\n"
+         [output.new]\nformatter = 'json'\nlogger = 'file'\nfile.path = '{path}/gone/envelopes'\n\
+         [output.away]\nformatter = 'json'\nlogger = 'kafka'\nkafka = {{ brokers = ['{broker}'], topic = 't' }}\n\
+         [output.unknown]\nformatter = 'json'\nlogger = 'kafka'\n\
+         kafka = {{ brokers = ['{broker}'], topic = 't', security = 'ssl', tls.ca_file = '{path}/authorities' }}\n"
     );
     let file = folder.path().join("probe.toml");
     fs::write(&file, text).unwrap();
     let said = printed(&["doctor", "--config", &file.display().to_string()]);
     for expected in [
         format!("ok      {path}: can be written to"),
-        format!("failed  {path}/probe.toml/a: {path}/probe.toml is no folder"),
+        format!("ok      {path}/gone: is not there; {path} can be written to"),
+        format!("failed  {path}/authorities: cannot be read: No such file"),
         format!("failed  {broker}: takes no connection"),
     ] {
         assert!(said.contains(&expected), "{expected} is not in {said}");

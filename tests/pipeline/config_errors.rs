@@ -148,6 +148,36 @@ const MISTAKES: &[(&str, usize, &str)] = &[
         7,
         "output.b.kafka.properties.socket.time.ms: librdkafka refuses socket.time.ms: ",
     ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'file'\nfile.path = '/dev/full'",
+        4,
+        "output.b.file.path: /dev/full is a device; name a file in a folder",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'file'\nfile.path = '/etc/passwd/x.json'",
+        4,
+        "output.b.file.path: /etc/passwd is a file, no folder; name a folder, or one that can be made",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'file'\nfile.path = 'DIR/probe.toml/{host}/{date}.json'",
+        4,
+        "output.b.file.path: DIR/probe.toml is a file, no folder; ",
+    ),
+    (
+        "[probe]\nstate_dir = 'DIR/probe.toml'",
+        2,
+        "probe.state_dir: DIR/probe.toml is a file, no folder; name a folder, or one that can be made",
+    ),
+    (
+        "[probe]\nstate_dir = 'DIR/probe.toml/state'",
+        2,
+        "probe.state_dir: DIR/probe.toml is a file, no folder; ",
+    ),
+    (
+        "[output.b]\nformatter = 'json'\nlogger = 'stdout'\nqueue_bytes = '1B'",
+        4,
+        "output.b.queue_bytes: leaves no room for an envelope: at least 4KiB; the default is 16MiB",
+    ),
     ("[metrics.cpu\n", 1, "not TOML: "),
     ("interval = ", 1, "not TOML: "),
 ];
@@ -206,20 +236,105 @@ fn all_mistakes_are_told_at_once() {
                 logger = 'sdtout'\nformatter = 'json'\n[outputs]\n";
     fs::write(&file, text).unwrap();
     let said = wrong("check", &file);
-    let name = file.display().to_string();
-    let told: Vec<_> = said
-        .lines()
-        .filter_map(|line| line.split_once(&name)?.1.split(": ").nth(1))
-        .collect();
+    let told = paths(&said, &file);
     let expected = [
         "probe.interval",
         "metrics.cpu.a",
         "metrics.cpu.b",
         "metrics.cpo",
         "output.a.zeros",
+        "output.a.logger",
         "outputs",
     ];
     assert_eq!(told, expected, "{said}");
+}
+
+/// What of the configuration each line of what is said is about.
+fn paths<'a>(said: &'a str, file: &Path) -> Vec<&'a str> {
+    let name = file.display().to_string();
+    let lines = said.lines();
+    let told = lines.filter_map(|line| line.split_once(&name)?.1.split(": ").nth(1));
+    told.collect()
+}
+
+/// Scenario: sections of readers, of outputs, of formatters and of loggers, in each of which a key is unknown, one has the wrong
+/// type, others are out of their range, and texts with placeholders have more than one wrong.
+/// Guarantees: each is told, in the order of the file, and nothing that only follows from another one.
+#[test]
+fn all_mistakes_of_one_section_are_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("probe.toml");
+    let text = "\
+[health]
+listen = 'here'
+fill = 1
+file = 'there'
+[metadata.labels]
+'a b' = ''
+'c d' = ''
+[metadata.cloud]
+endpoint = 'x'
+timeout = '1h'
+provide = 1
+[metrics.disk]
+remote_timeout = '1h'
+partition = 1
+partitions = 'x'
+[output.a]
+formatter = 'template'
+logger = 'kafka'
+queue_bytes = 1
+envelope = 'each'
+spool_bytes = 'x'
+spool_sync = 'every'
+unknown = 1
+[output.a.template]
+line = 'a {b} c {d} } {value|e}'
+missing = \"\\n\"
+liine = ''
+[output.a.kafka]
+brokers = []
+topic = '{reader}{a}.b c.{d}'
+key = 'x'
+acks = 'none'
+batch_bytes = 1
+message_bytes = '1TiB'
+linger = '1h'
+flush_timeout = 1
+security = 'none'
+kye = 1
+tls.x = 1
+[output.a.kafka.properties]
+a = 1
+b = 2
+[output.b]
+formatter = 'json'
+logger = 'file'
+[output.b.file]
+path = '/tmp/{a}/{b}{host}'
+roll_every = '1ms'
+file_mode = 'x'
+folder_mode = '0'
+kepp = 1
+keep = 'x'
+";
+    fs::write(&file, text).unwrap();
+    let said = wrong("check", &file);
+    let expected = "\
+health.listen health.fill health.file metadata.labels.a b metadata.labels.c d
+metadata.cloud.endpoint metadata.cloud.timeout metadata.cloud.provide
+metrics.disk.remote_timeout metrics.disk.partition metrics.disk.partitions
+output.a.queue_bytes output.a.envelope output.a.spool_bytes output.a.unknown
+output.a.template.line output.a.template.line output.a.template.line output.a.template.line
+output.a.template.missing output.a.template.liine
+output.a.kafka.brokers output.a.kafka.topic output.a.kafka.topic output.a.kafka.topic output.a.kafka.key
+output.a.kafka.acks output.a.kafka.batch_bytes output.a.kafka.message_bytes output.a.kafka.linger
+output.a.kafka.flush_timeout output.a.kafka.security output.a.kafka.kye
+output.a.kafka.properties.a output.a.kafka.properties.b
+output.b.file.path output.b.file.path output.b.file.roll_every output.b.file.file_mode output.b.file.folder_mode
+output.b.file.kepp output.b.file.keep";
+    let told = paths(&said, &file).join(" ");
+    assert_eq!(told, expected.replace('\n', " "), "{said}");
 }
 
 /// Scenario: no file, an empty file, a file that switches its only output off.

@@ -269,6 +269,7 @@ fn a_folder_is_no_configuration() {
 #[test]
 fn no_secret_is_shown_or_said() {
     let main = "[metrics.memory]\ninterval = '1s'\n[metadata.labels]\npassword = 'hunter2-label'\nurl = 'https://u:hunter2-url@h/'\n\
+        url2 = 'http://u:hun/ter2@h'\nurl3 = 'x://u:abc@h'\n\
         note = 'a ${G_TOKEN} b'\n[output.a]\nformatter = 'json'\nlogger = 'kafka'\nkafka.brokers = ['127.0.0.1:9']\nkafka.topic = 't'\n\
         kafka.security = 'sasl_plaintext'\n[output.a.kafka.sasl]\nmechanism = 'PLAIN'\nusername = 'u'\npassword_file = 'DIR/password'\n";
     let secrets = [("G_TOKEN", "hunter2-variable")];
@@ -290,10 +291,12 @@ fn no_secret_is_shown_or_said() {
         "{shown}"
     );
     assert!(
-        shown.contains("note = \"a [secret] b\"") && shown.contains("u:[secret]@h"),
+        shown.contains("note = \"a [secret] b\"") && shown.contains("https://[secret]@h/"),
         "{shown}"
     );
-    assert!(!shown.contains("hunter2"), "{shown}");
+    for secret in ["hunter2", "hun/ter2", "abc"] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
     for wrong in [
         "metadata.labels.password=[\"hunter2-argument\"]",
         "metadata.labels.NOTE=hunter2-argument",
@@ -302,9 +305,14 @@ fn no_secret_is_shown_or_said() {
         "output.a.kafka.topic={ token = \"hunter2-argument\" }",
         "output.a.kafka.properties.\"sasl.password\"=hunter2-argument",
         "output.a.password",
+        "metrics.memory.interval=http://u:hun/ter2@h",
+        "output.a.logger=http://u:hun/ter2@h",
     ] {
         let said = refused(&["check", &path, "--set", wrong], &secrets);
-        assert!(!said.contains("hunter2"), "{wrong}: {said}");
+        assert!(
+            !said.contains("hunter2") && !said.contains("hun/ter2"),
+            "{wrong}: {said}"
+        );
     }
     let mut probe = Probe::prepare(&main.replace("${G_TOKEN}", "${G_TOKEN:-hunter2-default}"));
     fs::write(probe.path("password"), "hunter2-file\n").unwrap();

@@ -113,7 +113,7 @@ fn a_state_folder_in_use_stops_the_start_and_an_impossible_one_does_not() {
     );
 }
 
-/// Scenario: a state folder that cannot be made at the start (a file is in its way) and can be after a while; the output is away.
+/// Scenario: a state folder that cannot be made at the start (a link to nowhere is in its way) and can be after a while; the output is away.
 /// Then SIGKILL, and a start with everything in place.
 /// Guarantees: the probe takes the folder as soon as it can, and from then on nothing is lost by a kill; the next start names
 /// this one.
@@ -124,7 +124,8 @@ fn a_state_folder_that_comes_later_is_taken() {
         .replace("DIR/envelopes", "DIR/missing/folder/envelopes")
         + "spool_bytes = '1MiB'\n";
     let mut probe = Probe::prepare(&config);
-    std::fs::write(probe.path("late"), "in the way").expect("the folder is writable");
+    let nowhere = probe.path("nowhere");
+    std::os::unix::fs::symlink(nowhere, probe.path("late")).expect("the folder is writable");
     probe.restart();
     until("a word about the folder", || {
         probe

@@ -110,6 +110,27 @@ fn a_spool_can_be_read_while_it_fills_and_empties() {
     assert_eq!(listed[0]["waiting"], 0);
 }
 
+/// Scenario: a configuration whose state folder is set by an argument.
+/// Guarantees: `spool` looks there; `--set` needs a configuration, and a wrong one is told as elsewhere.
+#[test]
+fn an_argument_can_set_the_state_folder() {
+    let probe = Probe::prepare(&CONFIG.replace("DIR/state", "/no/such/folder"));
+    fs::create_dir_all(probe.path("other/spool/found")).expect("the folder is writable");
+    let other = format!("probe.state_dir={}", probe.path("other").display());
+    let listed = lines(&probe, &["list", "--set", &other]);
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0]["output"], "found", "{listed:?}");
+    let said = |output: Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let without = spool(&probe, &["list"]);
+    assert_eq!(without.status.code(), Some(1));
+    assert!(said(without).contains("/no/such/folder is no folder"));
+    let wrong = spool(&probe, &["verify", "--set", "probe.statedir=/x"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said(wrong).contains("--set probe.statedir: unknown key; "));
+    let alone = probe::run(&["spool", "list", "--state-dir", "/", "--set", &other]);
+    assert_eq!(alone.status.code(), Some(2));
+}
+
 /// Scenario: a spool with envelopes, whose output has no `spool_bytes` at the next start.
 /// Guarantees: the probe says where they are and why they stay there.
 #[test]

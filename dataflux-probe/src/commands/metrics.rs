@@ -1,6 +1,6 @@
 //! `metrics`: the definition of every metric.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use clap::builder::PossibleValuesParser;
 use serde_json::json;
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
         }
         Format::Json => {
             let all: Vec<_> = all.map(|(reader, metric)| object(reader, metric)).collect();
-            serde_json::to_writer_pretty(&mut *out, &all)?;
+            serde_json::to_writer_pretty(&mut *out, &all).map_err(io::Error::from)?;
             writeln!(out)?;
         }
     }

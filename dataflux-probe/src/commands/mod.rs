@@ -15,7 +15,10 @@ mod schema;
 mod spool;
 mod start;
 
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 
@@ -97,17 +100,26 @@ enum Command {
     Man(man::Arguments),
 }
 
-/// The command line of this process. Ends it, with 2 or 0, if that is wrong or asks for help.
-#[must_use]
-pub fn arguments() -> Arguments {
-    let arguments = Arguments::parse();
+/// The command line of this process; `None` if it asks for help or the version, which is printed. Ends the process, with 2, if
+/// the command line is wrong.
+///
+/// # Errors
+/// It cannot be printed.
+pub fn arguments() -> io::Result<Option<Arguments>> {
+    let arguments = match Arguments::try_parse() {
+        Err(help) if !help.use_stderr() => {
+            let printed = help.print().and_then(|()| io::stdout().flush());
+            return printed.map(|()| None).map_err(not_printed);
+        }
+        arguments => arguments.unwrap_or_else(|wrong| wrong.exit()),
+    };
     if arguments.config.is_some() && arguments.command.is_some() {
         let message = "--config before a command means to run; give it behind the command";
         Arguments::command()
             .error(ErrorKind::ArgumentConflict, message)
             .exit();
     }
-    arguments
+    Ok(Some(arguments))
 }
 
 /// What the command line can be, for documents.
@@ -139,6 +151,12 @@ pub fn run(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<u8> {
         (None, None) => unreachable!("clap asks for one of them"),
     }
     Ok(0)
+}
+
+/// Of what keeps standard output from taking something.
+#[must_use]
+pub fn not_printed(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("writing to standard output: {error}"))
 }
 
 /// Names in a line, for people.

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    config::{Config, Registries},
+    config::{Config, Registries, Setting},
     pipeline::spool::reading::{self, Kind},
 };
 
@@ -59,14 +59,16 @@ struct Source {
 
 /// The one or the other.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
 struct Place {
     /// The configuration that names the state_dir.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "state_dir")]
     config: Option<PathBuf>,
     /// The state_dir itself.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "config")]
     state_dir: Option<PathBuf>,
+    /// Set one key of the configuration, as in probe.state_dir=/mnt/state; once for each.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "state_dir")]
+    set: Vec<Setting>,
 }
 
 impl Source {
@@ -81,7 +83,7 @@ impl Source {
     fn state_dir(&self) -> anyhow::Result<PathBuf> {
         match (&self.place.state_dir, &self.place.config) {
             (Some(state_dir), _) => Ok(state_dir.clone()),
-            (None, Some(path)) => Config::load(path, Registries::BUILT_IN)?
+            (None, Some(path)) => Config::load_with(path, &self.place.set, Registries::BUILT_IN)?
                 .state_dir
                 .with_context(|| format!("{}: there is no state_dir in it", path.display())),
             (None, None) => bail!("either --config or --state-dir says where to look"),

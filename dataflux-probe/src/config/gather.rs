@@ -207,8 +207,8 @@ impl<'a> Gathering<'a> {
             }
             None => text,
         };
-        for password in secrets::passwords(&text) {
-            self.conceal(password.to_owned());
+        for secret in secrets::of_addresses(&text) {
+            self.conceal(secret.to_owned());
         }
         if is_secret {
             self.conceal(text.to_string());

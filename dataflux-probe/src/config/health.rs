@@ -1,10 +1,13 @@
 //! `[health]`: how a service manager learns whether the probe works.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
-use super::{Section, known};
+use super::{Section, known, places};
 use crate::health::Settings;
 
 #[derive(Deserialize)]
@@ -27,31 +30,35 @@ pub(super) fn keys() -> Option<&'static [&'static str]> {
 
 /// Checks a section that is there.
 pub(super) fn settings(section: &Section<'_>) -> anyhow::Result<Settings> {
-    let health: Health = section.parse()?;
-    let listen = health.listen.map(|text| address(section, &text));
-    let settings = Settings {
-        listen: listen.transpose()?,
-        file: health.file,
-    };
-    if let Some(file) = &settings.file
-        && !(file.is_absolute() && file.file_name().is_some())
-    {
-        return Err(section.error(Some("file"), "is not the absolute path of a file"));
-    }
-    if let Some(file) = &settings.file
-        && (file.as_os_str().as_encoded_bytes().ends_with(b"/") || file.is_dir())
-    {
-        return Err(section.error(Some("file"), "is a folder; name a file in it"));
-    }
-    if settings == Settings::default() {
-        let message = "names no one to tell: set listen = \"127.0.0.1:8081\", a file, or both";
-        return Err(section.error(None, message));
-    }
-    Ok(if health.enabled {
-        settings
-    } else {
-        Settings::default()
+    section.build(|health: Health, problems| {
+        let listen = health.listen.map(|text| address(section, &text));
+        let settings = Settings {
+            listen: problems.note(listen.transpose()).flatten(),
+            file: health.file,
+        };
+        if let Some(wrong) = settings.file.as_deref().and_then(wrong_file) {
+            problems.push(section.error(Some("file"), wrong));
+        }
+        if problems.is_empty() && settings == Settings::default() {
+            let message = "names no one to tell: set listen = \"127.0.0.1:8081\", a file, or both";
+            return Err(section.error(None, message));
+        }
+        Ok(if health.enabled {
+            settings
+        } else {
+            Settings::default()
+        })
     })
+}
+
+fn wrong_file(file: &Path) -> Option<String> {
+    if !file.is_absolute() || file.file_name().is_none() {
+        return Some("is not the absolute path of a file".to_owned());
+    }
+    if file.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Some("is a folder; name a file in it".to_owned());
+    }
+    places::no_file(file)
 }
 
 fn address(section: &Section<'_>, text: &str) -> anyhow::Result<SocketAddr> {

@@ -10,6 +10,7 @@ mod gather;
 mod health;
 mod known;
 mod outputs;
+pub(crate) mod places;
 mod problem;
 mod readers;
 mod settings;
@@ -35,13 +36,13 @@ use crate::{
     plugin::{Context, Keep, Plugin, Roots},
 };
 use outputs::Choice;
-use problem::Problems;
 use text::File;
 use values::Time;
 use variables::Environment;
 
 pub use effective::Effective;
 pub use problem::Invalid;
+pub(crate) use problem::Problems;
 pub use section::Section;
 pub use settings::Setting;
 
@@ -262,6 +263,7 @@ fn build(
     let known = SECTIONS.join(", ");
     root.refuse_rest(&format!("unknown section; known: {known}"), problems);
     let mut noted = Noted::default();
+    let has_state_dir = probe.has("state_dir");
     let probe = parse_probe(&probe, &mut noted.sections, problems);
     if let Some(health) = &health {
         let defaults = [("enabled", "true".to_owned())];
@@ -307,11 +309,11 @@ fn build(
         registries,
         readers: &readers,
         interval,
-        has_state_dir: probe.state_dir.is_some(),
+        has_state_dir,
         health: &health,
     };
     let outputs = outputs::outputs(output, choice, &context, &mut keep, &mut noted, problems);
-    if readers.is_empty() && problems.len() == 0 {
+    if readers.is_empty() && problems.is_empty() {
         let message = "metrics: nothing is switched on; add a section like [metrics.cpu]";
         problems.push(root.error(None, message));
     }
@@ -336,7 +338,7 @@ fn parse_probe(
     in_force: &mut Vec<Effective>,
     problems: &mut Problems,
 ) -> Probe {
-    let probe: Probe = problems.note(section.parse()).unwrap_or_default();
+    let probe: Probe = section.read(problems).unwrap_or_default();
     let path = |path: &Path| effective::quote(&path.display().to_string());
     let defaults = [
         ("interval", effective::time(probe.interval.0)),
@@ -347,6 +349,9 @@ fn parse_probe(
     ];
     in_force.push(Effective::new(section, &defaults, "", &[]));
     problems.note(readers::check_interval(section, probe.interval));
+    if let Some(obstacle) = probe.state_dir.as_deref().and_then(places::no_folder) {
+        problems.push(section.error(Some("state_dir"), obstacle));
+    }
     if probe.drain.0 > LONGEST_DRAIN {
         let message = format!(
             "{} is longer than {}",

@@ -76,6 +76,8 @@ const DEFAULTS: [(&str, &str); 7] = [
     ("zeros", "\"drop\""),
 ];
 
+/// Less than one small envelope takes.
+const SMALLEST_QUEUE: u64 = 4 << 10;
 /// A spool has at least this much room: its journal and its reserve take a part.
 const SMALLEST_SPOOL: u64 = 1 << 20;
 /// And at most this much: places in segments have 32 bits.
@@ -207,14 +209,20 @@ fn one(
     }
     let whole = section.clone();
     let mut own_sections = section.take_sections();
-    let output: Output = section.parse()?;
-    if output.queue_bytes.0 == 0 {
-        problems.push(section.error(Some("queue_bytes"), "0 leaves no room for any envelope"));
+    let before = problems.len();
+    let Some(output) = section.read::<Output>(problems) else {
+        return Ok(None);
+    };
+    let is_known = problems.len() == before;
+    if output.queue_bytes.0 < SMALLEST_QUEUE {
+        let message = "leaves no room for an envelope: at least 4KiB; the default is 16MiB";
+        problems.push(section.error(Some("queue_bytes"), message));
     }
     let mut shape = shaping::shape(&output, &section, choice, problems);
     let context = Context {
         output: name.to_owned(),
-        per_reader: shape.per_reader,
+        // If that cannot be read, nothing that needs it is wrong.
+        per_reader: shape.per_reader || !is_known,
         fields: Arc::new(shaping::fields(&output, &section, choice, problems)),
         ..context.clone()
     };
@@ -363,11 +371,11 @@ fn spool(
 ) -> anyhow::Result<Option<pipeline::Spooling>> {
     let Some(Bytes(bytes)) = output.spool_bytes else {
         return match output.spool_sync {
-            None => Ok(None),
-            Some(_) => {
+            Some(_) if !section.has("spool_bytes") => {
                 let message = "needs a spool: set spool_bytes in this output";
                 Err(section.error(Some("spool_sync"), message))
             }
+            _ => Ok(None),
         };
     };
     let wrong = |message: &str| Err(section.error(Some("spool_bytes"), message));

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration file: all of it, not only the first mistake.
 
-use std::{error::Error, fmt};
+use std::{collections::BTreeSet, error::Error, fmt};
 
 /// Everything that is wrong with a configuration. Nothing of it was started.
 #[derive(Debug)]
@@ -47,16 +47,16 @@ impl Error for Invalid {}
 
 /// Collects mistakes, so that one run of `check` finds them all.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<Problem>);
+pub(crate) struct Problems(Vec<Problem>);
 
 impl Problems {
     /// Keeps the error, if it is one, and gives the value otherwise.
-    pub(super) fn note<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
+    pub(crate) fn note<T>(&mut self, result: anyhow::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
 
     /// Keeps a mistake.
-    pub(super) fn push(&mut self, error: anyhow::Error) {
+    pub(crate) fn push(&mut self, error: anyhow::Error) {
         match error.downcast::<Invalid>() {
             Ok(invalid) => self.0.extend(invalid.problems),
             Err(error) => self.0.push(Problem {
@@ -66,18 +66,35 @@ impl Problems {
         }
     }
 
+    /// Keeps mistakes that have their places.
+    pub(super) fn extend(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        self.0.extend(problems);
+    }
+
+    /// Whether there is none so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How many there are so far.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// What was collected, in the order of the texts.
-    pub(super) fn finish(mut self) -> Result<(), Invalid> {
+    pub(crate) fn finish(self) -> Result<(), Invalid> {
         if self.0.is_empty() {
             return Ok(());
         }
-        self.0.sort();
-        self.0.dedup();
-        Err(Invalid::new(self.0))
+        Err(self.invalid())
+    }
+
+    /// As [`Problems::finish`], where there is one.
+    pub(super) fn invalid(mut self) -> Invalid {
+        let mut told = BTreeSet::new();
+        self.0.retain(|problem| told.insert(problem.clone()));
+        // Those of one line stay in the order in which they were found.
+        self.0.sort_by_key(|problem| problem.place);
+        Invalid::new(self.0)
     }
 }

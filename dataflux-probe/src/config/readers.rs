@@ -281,7 +281,7 @@ fn own_labels(section: &mut Section<'_>, problems: &mut Problems) -> Labels {
     let Some(labels) = problems.note(section.take_table("labels")).flatten() else {
         return Labels::default();
     };
-    let found: BTreeMap<String, String> = problems.note(labels.parse()).unwrap_or_default();
+    let found: BTreeMap<String, String> = labels.read(problems).unwrap_or_default();
     for name in found.keys().filter(|name| !labels::is_name(name)) {
         problems.push(labels.error(Some(name), labels::RULE));
     }

@@ -36,16 +36,38 @@ pub(super) fn is_secret(name: &str) -> bool {
         || name.ends_with("private_key")
 }
 
-/// The passwords of addresses, as in `https://user:password@host/`.
-pub(super) fn passwords(text: &str) -> impl Iterator<Item = &str> {
-    text.match_indices("://").filter_map(|(at, _)| {
-        let authority = &text[at + 3..];
-        let end = authority.find(['/', '?', '#']);
-        let authority = &authority[..end.unwrap_or(authority.len())];
-        let (user, _) = authority.rsplit_once('@')?;
-        let (_, password) = user.split_once(':')?;
-        (!password.is_empty()).then_some(password)
+/// What may be the users and passwords of addresses, as in `https://user:password@host/`, and the passwords by themselves. A
+/// password may have any character in it, so each goes on to the last `@` before a space, or before the path if that is later.
+pub(super) fn of_addresses(text: &str) -> impl Iterator<Item = &str> {
+    let found = text.match_indices("://").flat_map(|(at, scheme)| {
+        let rest = &text[at + scheme.len()..];
+        let ends = [rest.find(char::is_whitespace), rest.find(['/', '?', '#'])];
+        ends.map(|end| Some(rest[..end.unwrap_or(rest.len())].rsplit_once('@')?.0))
+    });
+    found.flatten().flat_map(|user| {
+        let password = user.split_once(':').map_or("", |(_, password)| password);
+        [user, password].into_iter().filter(|part| !part.is_empty())
     })
+}
+
+/// The text without users and passwords of addresses.
+pub(super) fn without_users(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let all = of_addresses(&rest[before.len()..]);
+        let longest = all
+            .filter(|user| after.starts_with(user))
+            .map(str::len)
+            .max();
+        shown.extend([before, "://"]);
+        rest = after;
+        if let Some(length) = longest {
+            shown.push_str(MASK);
+            rest = &after[length..];
+        }
+    }
+    shown + rest
 }
 
 /// A text that is never shown.
@@ -180,19 +202,33 @@ mod tests {
     }
 
     #[test]
-    fn passwords_of_addresses_are_found() {
-        let found = |text| passwords(text).collect::<Vec<_>>();
-        assert_eq!(found("https://u:p@h/"), ["p"]);
-        assert_eq!(found("a://u:1 2@h:9,b://:xy@h"), ["1 2", "xy"]);
-        for text in [
-            "",
-            "https://h:9/a@b",
-            "https://u@h",
-            "u:p@h",
-            "://",
-            "x://u:@h",
+    fn users_and_passwords_of_addresses_are_found() {
+        for (text, password, shown) in [
+            ("https://u:p@h/", "p", "https://[secret]@h/"),
+            ("http://u:hun/ter2@h", "hun/ter2", "http://[secret]@h"),
+            (
+                "x://u:a?b#c/d@e:f@h/g h@i",
+                "a?b#c/d@e:f",
+                "x://[secret]@h/g h@i",
+            ),
+            ("see a://u:1 2@h:9", "1 2", "see a://[secret]@h:9"),
+            (
+                "a://u:12@h, b://:xy@h.",
+                "xy",
+                "a://[secret]@h, b://[secret]@h.",
+            ),
+            ("x://u:a://b@h", "a://b", "x://[secret]@h"),
+            ("https://token@h", "token", "https://[secret]@h"),
+            ("x://:p@h", "p", "x://[secret]@h"),
+            ("x://u:@h", "u:", "x://[secret]@h"),
         ] {
-            assert!(found(text).is_empty(), "{text}");
+            let found: Vec<_> = of_addresses(text).collect();
+            assert!(found.contains(&password), "{text}: {found:?}");
+            assert_eq!(without_users(text), shown);
+        }
+        for text in ["", "https://h:9/a b@c", "u:p@h", "://", "x://@h", "://@"] {
+            assert_eq!(of_addresses(text).next(), None, "{text}");
+            assert_eq!(without_users(text), text);
         }
     }
 

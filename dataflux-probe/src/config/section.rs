@@ -82,26 +82,53 @@ impl<'a> Section<'a> {
     /// # Errors
     /// All unknown keys and wrong values, with path, line and what is known.
     pub fn parse<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        self.build(|value, _| Ok(value))
+    }
+
+    /// As [`Section::parse`], and makes something of the value. What `make` notes or gives as an error is told together with
+    /// unknown keys and wrong values: then it has a value without those, unless a key is missing that must be there.
+    ///
+    /// # Errors
+    /// As [`Section::parse`], and whatever `make` finds wrong.
+    pub(crate) fn build<T: DeserializeOwned, B>(
+        &self,
+        make: impl FnOnce(T, &mut Problems) -> anyhow::Result<B>,
+    ) -> anyhow::Result<B> {
+        let mut problems = Problems::default();
+        let value = self.read(&mut problems);
+        match value.map(|value| make(value, &mut problems)) {
+            Some(Ok(made)) if problems.is_empty() => return Ok(made),
+            Some(Err(error)) if error.is::<Invalid>() => problems.push(error),
+            Some(Err(error)) => problems.push(self.error(None, format!("{error:#}"))),
+            Some(Ok(_)) | None => {}
+        }
+        Err(problems.invalid().into())
+    }
+
+    /// Notes all unknown keys and wrong values, and gives what is there without them. `None` if a key is missing that must be
+    /// there, which is noted as well.
+    pub(crate) fn read<T: DeserializeOwned>(&self, problems: &mut Problems) -> Option<T> {
         let mut rest = self.clone();
-        let mut problems = rest.remove_unknown(known::keys::<T>());
+        let before = problems.len();
+        problems.extend(rest.remove_unknown(known::keys::<T>()));
         loop {
             match T::deserialize(toml::Deserializer::from(rest.table.clone())) {
-                Ok(value) if problems.is_empty() => return Ok(value),
-                Ok(_) => break,
+                Ok(value) => return Some(value),
                 Err(error) if rest.retype(&error) => {}
                 Err(error) => match rest.remove_at(&error) {
-                    Some(problem) => problems.push(problem),
+                    Some(problem) => problems.extend([problem]),
                     None => {
-                        // A field may be missing only because its wrong value was removed.
-                        if problems.is_empty() {
-                            problems.push(self.problem(None, error.message()));
+                        // One may be missing only because its wrong value was removed.
+                        let missing = error.message().split('`').nth(1);
+                        let was_there = missing.is_some_and(|key| self.has(key));
+                        if problems.len() == before || !was_there {
+                            problems.extend([self.problem(None, error.message())]);
                         }
-                        break;
+                        return None;
                     }
                 },
             }
         }
-        Err(Invalid::new(problems).into())
     }
 
     /// Whether a key is there.
@@ -218,6 +245,17 @@ impl<'a> Section<'a> {
     #[must_use]
     pub fn error(&self, key: Option<&str>, message: impl fmt::Display) -> anyhow::Error {
         Invalid::new(vec![self.problem(key, &message.to_string())]).into()
+    }
+
+    /// Several errors about one of its keys.
+    pub(crate) fn errors<M: fmt::Display>(
+        &self,
+        key: &str,
+        messages: impl IntoIterator<Item = M>,
+    ) -> anyhow::Error {
+        let messages = messages.into_iter();
+        let problems = messages.map(|message| self.problem(Some(key), &message.to_string()));
+        Invalid::new(problems.collect()).into()
     }
 
     /// An error about a place in the file that belongs to one of this section's keys.

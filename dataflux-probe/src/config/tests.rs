@@ -239,7 +239,7 @@ fn every_mistake_has_its_place_and_what_is_known() {
         ),
         (
             "[output.b]\nformatter = 'json'\nlogger = 'file'\nqueue_bytes = 0",
-            "p.toml:4: output.b.queue_bytes: 0 leaves no room for any envelope",
+            "p.toml:4: output.b.queue_bytes: leaves no room for an envelope: at least 4KiB",
         ),
         (
             "[probe]\ndrain = '300y'",

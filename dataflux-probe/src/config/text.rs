@@ -181,12 +181,11 @@ impl File {
         let hidden = self.notes.get().map(|notes| &*notes.hidden);
         let is_secret = path.split('.').any(secrets::is_secret);
         let hidden = hidden.unwrap_or_default().iter();
-        hidden
-            .filter(|secret| is_secret || secret.len() >= TELLING)
-            .fold(text.to_owned(), |text, secret| {
-                let quoted = secret.escape_debug().to_string();
-                text.replace(&quoted, MASK).replace(secret, MASK)
-            })
+        let telling = hidden.filter(|secret| is_secret || secret.len() >= TELLING);
+        telling.fold(secrets::without_users(text), |text, secret| {
+            let quoted = secret.escape_debug().to_string();
+            text.replace(&quoted, MASK).replace(secret, MASK)
+        })
     }
 
     fn part(&self, at: usize) -> (usize, &Part) {

@@ -32,15 +32,16 @@ syntax = "text"
 buckets = 1"#,
     metrics: &[],
     build: |section, context| {
-        let Config { syntax, buckets } = section.parse()?;
-        if ![1, 2, 4, 8].contains(&buckets) {
-            return Err(section.error(Some("buckets"), "must be 1, 2, 4 or 8"));
-        }
-        Ok(Box::new(Prometheus {
-            syntax,
-            bounds: Arc::new(Bounds::new(buckets)),
-            fields: Arc::clone(&context.fields),
-        }))
+        section.build(|Config { syntax, buckets }, _| {
+            if ![1, 2, 4, 8].contains(&buckets) {
+                return Err(section.error(Some("buckets"), "must be 1, 2, 4 or 8"));
+            }
+            Ok(Box::new(Prometheus {
+                syntax,
+                bounds: Arc::new(Bounds::new(buckets)),
+                fields: Arc::clone(&context.fields),
+            }) as _)
+        })
     },
 };
 

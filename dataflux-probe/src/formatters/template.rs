@@ -60,23 +60,26 @@ enum Piece {
 
 impl Template {
     fn new(section: &Section<'_>, fields: &Arc<Fields>) -> anyhow::Result<Self> {
-        let Config {
-            line,
-            missing,
-            mut header,
-        } = section.parse()?;
-        for (key, text) in [("line", &line), ("missing", &missing), ("header", &header)] {
-            parser::one_line(text).map_err(|mistake| section.error(Some(key), mistake))?;
-        }
-        let line = parser::parse(&line).map_err(|mistake| section.error(Some("line"), mistake))?;
-        if !header.is_empty() {
-            header.push('\n');
-        }
-        Ok(Self {
-            line,
-            missing,
-            header,
-            fields: Arc::clone(fields),
+        section.build(|config: Config, problems| {
+            let Config {
+                line,
+                missing,
+                mut header,
+            } = config;
+            for (key, text) in [("line", &line), ("missing", &missing), ("header", &header)] {
+                let checked = parser::one_line(text);
+                problems.note(checked.map_err(|mistake| section.error(Some(key), mistake)));
+            }
+            let line = parser::parse(&line).map_err(|mistakes| section.errors("line", mistakes))?;
+            if !header.is_empty() {
+                header.push('\n');
+            }
+            Ok(Self {
+                line,
+                missing,
+                header,
+                fields: Arc::clone(fields),
+            })
         })
     }
 

@@ -11,7 +11,7 @@ mod names;
 mod tests;
 
 use std::{
-    path::{PathBuf, absolute},
+    path::{Path, PathBuf, absolute},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,13 +19,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::{Acknowledgement, Logger, Payload, SendError, worker::Worker};
 use crate::{
     config::{
-        Section,
+        Problems, Section, places,
         values::{Bytes, Time},
     },
     metadata::host,
@@ -113,28 +112,32 @@ struct Settings {
 
 impl Settings {
     fn new(section: &Section<'_>, context: &Context) -> anyhow::Result<Self> {
-        let config: Config = section.parse()?;
+        section.build(|config, problems| Self::check(config, section, context, problems))
+    }
+
+    fn check(
+        config: Config,
+        section: &Section<'_>,
+        context: &Context,
+        problems: &mut Problems,
+    ) -> anyhow::Result<Self> {
         let wrong = |key, message: &str| section.error(Some(key), message);
-        if config.path.file_name().is_none() {
-            return Err(wrong("path", "is not the path of a file"));
-        }
-        let path = absolute(&config.path).context("finding the current folder")?;
-        if config.path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir() {
-            return Err(wrong("path", "is a folder; name a file in it"));
-        }
-        let template = Template::parse(&path).map_err(|message| wrong("path", &message))?;
-        if template.has_reader() && !context.per_reader {
-            let message =
-                "{reader} needs envelope = \"per_reader\": otherwise an envelope holds all readers";
-            return Err(wrong("path", message));
-        }
         if config.roll_every.is_some_and(|time| time.0 < SECOND) {
-            return Err(wrong("roll_every", "must be at least 1s"));
+            problems.push(wrong("roll_every", "must be at least 1s"));
         }
-        let mode = |key, text: Option<String>, owner, default| match text {
-            Some(text) => Mode::parse(&text, owner).map_err(|message| wrong(key, &message)),
-            None => Ok(Mode::at_most(default)),
+        let mut mode = |key, text: Option<String>, owner, default| {
+            let mode = match text {
+                Some(text) => Mode::parse(&text, owner).map_err(|message| wrong(key, &message)),
+                None => Ok(Mode::at_most(default)),
+            };
+            problems.note(mode).unwrap_or(Mode::at_most(default))
         };
+        let modes = Modes {
+            file: mode("file_mode", config.file_mode, 0o600, 0o640),
+            folder: mode("folder_mode", config.folder_mode, 0o700, 0o750),
+        };
+        let template = template(&config.path, context.per_reader);
+        let template = template.map_err(|mistakes| section.errors("path", mistakes))?;
         let is_limited = config.keep_age.is_some() || config.keep_bytes.is_some();
         Ok(Self {
             template,
@@ -147,10 +150,7 @@ impl Settings {
             },
             compress: config.compress,
             sync: config.sync == Sync::Every,
-            modes: Modes {
-                file: mode("file_mode", config.file_mode, 0o600, 0o640)?,
-                folder: mode("folder_mode", config.folder_mode, 0o700, 0o750)?,
-            },
+            modes,
         })
     }
 
@@ -158,6 +158,29 @@ impl Settings {
     fn closes_files(&self) -> bool {
         self.roll_bytes > 0 || self.roll_every.is_some() || self.template.has_date()
     }
+}
+
+/// The names of the files, or why there cannot be files of these names.
+fn template(path: &Path, per_reader: bool) -> Result<Template, Vec<String>> {
+    let one = |mistake: &str| Err(vec![mistake.to_owned()]);
+    if path.file_name().is_none() {
+        return one("is not the path of a file");
+    }
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return one("is a folder; name a file in it");
+    }
+    let path =
+        absolute(path).map_err(|error| vec![format!("finding the current folder: {error}")])?;
+    if let Some(obstacle) = places::no_file(&path) {
+        return one(&obstacle);
+    }
+    let template = Template::parse(&path)?;
+    if template.has_reader() && !per_reader {
+        let message =
+            "{reader} needs envelope = \"per_reader\": otherwise an envelope holds all readers";
+        return one(message);
+    }
+    Ok(template)
 }
 
 const SECOND: Duration = Duration::from_secs(1);

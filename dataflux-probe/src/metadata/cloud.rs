@@ -38,23 +38,24 @@ enabled = false  # asks a service of the provider, so only where it is wanted
 ",
     metrics: &[],
     build: |section, context| {
-        let config: Config = section.parse()?;
-        let Some(endpoint) = address(&config.endpoint) else {
-            let message = "is not like \"http://169.254.169.254\" or \"http://127.0.0.1:8080\"";
-            return Err(section.error(Some("endpoint"), message));
-        };
-        if config.timeout.0 > LONGEST_TIMEOUT || config.timeout.0.is_zero() {
-            return Err(section.error(Some("timeout"), "is not between 1ms and 10s"));
-        }
-        Ok(Box::new(Cloud {
-            sys: context.roots.sys.clone(),
-            provider: config.provider,
-            endpoint,
-            timeout: config.timeout.0,
-            open: None,
-            known: None,
-            failing: false,
-        }))
+        section.build(|config: Config, problems| {
+            if config.timeout.0 > LONGEST_TIMEOUT || config.timeout.0.is_zero() {
+                problems.push(section.error(Some("timeout"), "is not between 1ms and 10s"));
+            }
+            let Some(endpoint) = address(&config.endpoint) else {
+                let message = "is not like \"http://169.254.169.254\" or \"http://127.0.0.1:8080\"";
+                return Err(section.error(Some("endpoint"), message));
+            };
+            Ok(Box::new(Cloud {
+                sys: context.roots.sys.clone(),
+                provider: config.provider,
+                endpoint,
+                timeout: config.timeout.0,
+                open: None,
+                known: None,
+                failing: false,
+            }) as _)
+        })
     },
 };
 

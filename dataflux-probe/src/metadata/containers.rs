@@ -31,18 +31,19 @@ enabled = false     # 100 to 300 bytes in every envelope for each cgroup
 ",
     metrics: &[],
     build: |section, context| {
-        let config: Config = section.parse()?;
-        if !(1..=MOST).contains(&config.max_cgroups) {
-            let message = format!("{} is not between 1 and {MOST}", config.max_cgroups);
-            return Err(section.error(Some("max_cgroups"), message));
-        }
-        Ok(Box::new(Containers {
-            sys: context.roots.sys.clone(),
-            unified: Tree::unified(&context.roots.sys),
-            of_v1: HIERARCHIES
-                .map(|name| Tree::of_controller(&context.roots.sys, name, "cgroup.procs")),
-            config,
-        }))
+        section.build(|config: Config, _| {
+            if !(1..=MOST).contains(&config.max_cgroups) {
+                let message = format!("{} is not between 1 and {MOST}", config.max_cgroups);
+                return Err(section.error(Some("max_cgroups"), message));
+            }
+            Ok(Box::new(Containers {
+                sys: context.roots.sys.clone(),
+                unified: Tree::unified(&context.roots.sys),
+                of_v1: HIERARCHIES
+                    .map(|name| Tree::of_controller(&context.roots.sys, name, "cgroup.procs")),
+                config,
+            }) as _)
+        })
     },
 };
 

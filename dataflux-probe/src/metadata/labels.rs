@@ -20,11 +20,12 @@ pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
 ",
     metrics: &[],
     build: |section, _context| {
-        let labels: BTreeMap<String, String> = section.parse()?;
-        if let Some(key) = labels.keys().find(|key| !is_name(key)) {
-            return Err(section.error(Some(key), RULE));
-        }
-        Ok(Box::new(Labels { labels }))
+        section.build(|labels: BTreeMap<String, String>, problems| {
+            for key in labels.keys().filter(|key| !is_name(key)) {
+                problems.push(section.error(Some(key), RULE));
+            }
+            Ok(Box::new(Labels { labels }) as _)
+        })
     },
 };
 

@@ -60,11 +60,12 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
         &file_systems::READ_ONLY,
     ],
     build: |section, context| {
-        let config: Config = section.parse()?;
-        if config.remote_timeout.0 > LONGEST_TIMEOUT {
-            return Err(section.error(Some("remote_timeout"), "is longer than 10s"));
-        }
-        Ok(Box::new(Disks::new(&config, context)))
+        section.build(|config: Config, _| {
+            if config.remote_timeout.0 > LONGEST_TIMEOUT {
+                return Err(section.error(Some("remote_timeout"), "is longer than 10s"));
+            }
+            Ok(Box::new(Disks::new(&config, context)) as _)
+        })
     },
 };
 

@@ -73,10 +73,15 @@ fn all_errors_of_a_section_are_told() {
         parse("[part]\nsizze = 3\nsize = 'x'\nmust = 3\nenable = true\n")
             .unwrap_err()
             .to_string(),
-        "p.toml:5: part.enable: unknown key; known: enabled, size, names, inner, must\n\
-         p.toml:2: part.sizze: unknown key; known: enabled, size, names, inner, must\n\
+        "p.toml:2: part.sizze: unknown key; known: enabled, size, names, inner, must\n\
+         p.toml:3: part.size: invalid type: string \"x\", expected u64\n\
          p.toml:4: part.must: invalid type: integer `3`, expected a boolean\n\
-         p.toml:3: part.size: invalid type: string \"x\", expected u64",
+         p.toml:5: part.enable: unknown key; known: enabled, size, names, inner, must",
+    );
+    assert_eq!(
+        parse("[part]\nsizze = 3\n").unwrap_err().to_string(),
+        "p.toml:1: part: missing field `must`\n\
+         p.toml:2: part.sizze: unknown key; known: enabled, size, names, inner, must",
     );
 }
 

@@ -1,4 +1,4 @@
-//! Reads a template's line. Any text gives pieces or a mistake with its place.
+//! Reads a template's line. Any text gives pieces, or mistakes with their places.
 //!
 //! ```text
 //! line        = { text | "{{" | "}}" | "{" placeholder "}" }
@@ -47,10 +47,11 @@ pub(super) fn one_line(text: &str) -> Result<(), Mistake> {
 }
 
 /// # Errors
-/// The first place where it is no template.
-pub(super) fn parse(text: &str) -> Result<Vec<Piece>, Mistake> {
-    let wrong = |at: usize, message: &str| Err(Mistake::new(text, at, message));
+/// Every place where it is no template.
+pub(super) fn parse(text: &str) -> Result<Vec<Piece>, Vec<Mistake>> {
     let mut pieces = Vec::new();
+    let mut mistakes = Vec::new();
+    let mut has_placeholder = false;
     let mut plain = String::new();
     let mut rest = 0;
     while let Some(found) = text[rest..].find(['{', '}']) {
@@ -63,28 +64,49 @@ pub(super) fn parse(text: &str) -> Result<Vec<Piece>, Mistake> {
             continue;
         }
         if brace == "}" {
-            return wrong(at, "`}` ends nothing; `}}` stands for one");
+            mistakes.push(Mistake::new(
+                text,
+                at,
+                "`}` ends nothing; `}}` stands for one",
+            ));
+            rest = at + 1;
+            continue;
         }
+        has_placeholder = true;
         let Some(end) = after
             .find(['{', '}'])
             .filter(|&end| after[end..].starts_with('}'))
         else {
-            return wrong(at, "`{` has no end; `{{` stands for one");
+            mistakes.push(Mistake::new(
+                text,
+                at,
+                "`{` has no end; `{{` stands for one",
+            ));
+            rest = at + 1;
+            continue;
         };
         if !plain.is_empty() {
             pieces.push(Piece::Text(mem::take(&mut plain)));
         }
-        pieces.push(placeholder(text, at + 1, at + 1 + end)?);
+        match placeholder(text, at + 1, at + 1 + end) {
+            Ok(piece) => pieces.push(piece),
+            Err(mistake) => mistakes.push(mistake),
+        }
         rest = at + 1 + end + 1;
     }
-    if pieces.is_empty() {
-        return wrong(0, "without a placeholder every line would be the same");
+    if !has_placeholder {
+        let message = "without a placeholder every line would be the same";
+        mistakes.push(Mistake::new(text, 0, message));
     }
     plain.push_str(&text[rest..]);
     if !plain.is_empty() {
         pieces.push(Piece::Text(plain));
     }
-    Ok(pieces)
+    if mistakes.is_empty() {
+        Ok(pieces)
+    } else {
+        Err(mistakes)
+    }
 }
 
 /// What is between two braces.

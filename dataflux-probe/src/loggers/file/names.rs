@@ -68,25 +68,37 @@ pub(super) enum Kind {
 
 impl Template {
     /// Of an absolute path.
-    pub(super) fn parse(path: &Path) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(super) fn parse(path: &Path) -> Result<Self, Vec<String>> {
+        let one = |mistake: &str| vec![mistake.to_owned()];
         let components: Vec<_> = path.components().collect();
         let has_placeholder =
             |component: &Component<'_>| component.as_os_str().as_encoded_bytes().contains(&b'{');
         let last = components.len().saturating_sub(1);
         let split = components.iter().position(has_placeholder);
         let (base, below) = components.split_at(split.unwrap_or(last).min(last));
-        let mut names = Vec::new();
+        let (mut names, mut mistakes) = (Vec::new(), Vec::new());
         for component in below {
             let Component::Normal(name) = component else {
-                return Err("has `..` after a placeholder".to_owned());
+                return Err(one("has `..` after a placeholder"));
             };
-            names.push(tokens(name.to_str().ok_or("is not UTF-8")?)?);
+            let name = name.to_str().ok_or_else(|| one("is not UTF-8"))?;
+            names.push(tokens(name, &mut mistakes));
         }
-        let file = names.last().ok_or("is not the path of a file")?;
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let file = names
+            .last()
+            .ok_or_else(|| one("is not the path of a file"))?;
         let closed = closed(file);
         let longest: usize = closed.iter().map(Token::longest).sum();
         if longest + ADDITIONS > LONGEST_NAME {
-            return Err("leaves no room for a time in the name of a closed file".to_owned());
+            return Err(one(
+                "leaves no room for a time in the name of a closed file",
+            ));
         }
         Ok(Self {
             base: base.iter().collect(),
@@ -310,8 +322,8 @@ fn without_parents(path: &Path) -> PathBuf {
     plain
 }
 
-/// Cuts `{host}-{date}.jsonl` into its pieces.
-fn tokens(name: &str) -> Result<Vec<Token>, String> {
+/// Cuts `{host}-{date}.jsonl` into its pieces, and notes everything that is wrong.
+fn tokens(name: &str, mistakes: &mut Vec<String>) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = name;
     while !rest.is_empty() {
@@ -322,20 +334,21 @@ fn tokens(name: &str) -> Result<Vec<Token>, String> {
             tokens.push(Token::Text(text.to_owned()));
         }
         let Some(after) = after else { break };
-        let (placeholder, after) = after.split_once('}').ok_or("has a `{` without a `}`")?;
-        tokens.push(match placeholder {
-            "host" => Token::Host,
-            "date" => Token::Date,
-            "reader" => Token::Reader,
-            unknown => {
-                return Err(format!(
-                    "{{{unknown}}} is not {{host}}, {{date}} or {{reader}}"
-                ));
-            }
-        });
+        let Some((placeholder, after)) = after.split_once('}') else {
+            mistakes.push("has a `{` without a `}`".to_owned());
+            break;
+        };
+        match placeholder {
+            "host" => tokens.push(Token::Host),
+            "date" => tokens.push(Token::Date),
+            "reader" => tokens.push(Token::Reader),
+            unknown => mistakes.push(format!(
+                "{{{unknown}}} is not {{host}}, {{date}} or {{reader}}"
+            )),
+        }
         rest = after;
     }
-    Ok(tokens)
+    tokens
 }
 
 /// A name with a time before its last dot, or at its end.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{
-        Section,
+        Problems, Section,
         values::{Bytes, Time},
     },
     plugin::Context,
@@ -146,16 +146,35 @@ impl Settings {
     /// Opens nothing.
     pub(super) fn new(section: &Section<'_>, context: &Context) -> anyhow::Result<Self> {
         let mut section = section.clone();
-        let more = section.take_section("properties")?;
-        let tls = section.take_section("tls")?;
-        let sasl = section.take_section("sasl")?;
-        let keys: Keys = section.parse()?;
-        let security = Security::new(&section, keys.security, tls, sasl)?;
-        let routing = Routing::new(&section, &keys.topic, &keys.key, context.per_reader)?;
+        let mut problems = Problems::default();
+        let [more, tls, sasl] = ["properties", "tls", "sasl"]
+            .map(|name| problems.note(section.take_section(name)).flatten());
+        let more = properties::read(more, &mut problems);
+        let before = problems.len();
+        let keys: Option<Keys> = section.read(&mut problems);
+        // What the sections need is known only if nothing is wrong with the key.
+        let is_known = problems.len() == before;
+        let parts = keys.map(|keys| {
+            let checked = is_known.then(|| Security::new(&section, keys.security, tls, sasl));
+            let security = checked.and_then(|checked| problems.note(checked));
+            let routing = Routing::new(
+                &section,
+                &keys.topic,
+                &keys.key,
+                context.per_reader,
+                &mut problems,
+            );
+            let own = keys.properties(&section, &mut problems);
+            (keys, security, routing, own)
+        });
+        problems.finish()?;
+        let Some((keys, Some(security), Some(routing), Some(own))) = parts else {
+            unreachable!("what is not there was told");
+        };
         let mut properties = fixed();
-        properties.extend(keys.properties(&section)?);
+        properties.extend(own);
         properties.extend(security.properties());
-        properties.extend(properties::read(more)?);
+        properties.extend(more);
         let settings = Self {
             output: context.output.clone(),
             routing,
@@ -251,34 +270,43 @@ fn fixed() -> BTreeMap<String, String> {
 
 impl Keys {
     /// As librdkafka's properties.
-    fn properties(&self, section: &Section<'_>) -> anyhow::Result<Vec<(String, String)>> {
-        let wrong = |key: &str, message: String| section.error(Some(key), message);
+    fn properties(
+        &self,
+        section: &Section<'_>,
+        problems: &mut Problems,
+    ) -> Option<Vec<(String, String)>> {
+        let before = problems.len();
+        let mut wrong = |key: &str, message: &str| problems.push(section.error(Some(key), message));
         let whole = |name: &str| !name.trim().is_empty() && !name.contains([',', '/', ' ']);
         if self.brokers.is_empty() || !self.brokers.iter().all(|broker| whole(broker)) {
-            let message = "names the brokers to begin with, like [\"kafka-1:9092\"]";
-            return Err(wrong("brokers", message.to_owned()));
+            wrong(
+                "brokers",
+                "names the brokers to begin with, like [\"kafka-1:9092\"]",
+            );
         }
         let all = match &*self.acks {
             "all" | "-1" => true,
             "1" => false,
             "0" => {
                 let message = "0 asks for no acknowledgement: what no broker got would count as delivered; \"all\" or \"1\"";
-                return Err(wrong("acks", message.to_owned()));
+                wrong("acks", message);
+                true
             }
-            other => return Err(wrong("acks", format!("`{other}` is not \"all\" or \"1\""))),
+            other => {
+                wrong("acks", &format!("`{other}` is not \"all\" or \"1\""));
+                true
+            }
         };
         let idempotence = self.idempotence.unwrap_or(all);
         if idempotence && !all {
-            let message = "needs acks = \"all\"";
-            return Err(wrong("idempotence", message.to_owned()));
+            wrong("idempotence", "needs acks = \"all\"");
         }
         for (key, value) in [
             ("batch_bytes", self.batch_bytes),
             ("message_bytes", self.message_bytes),
         ] {
             if !(SMALLEST..=LARGEST).contains(&value.0) {
-                let message = format!("must be {SMALLEST} to {LARGEST} bytes");
-                return Err(wrong(key, message));
+                wrong(key, &format!("must be {SMALLEST} to {LARGEST} bytes"));
             }
         }
         for (key, time, most) in [
@@ -287,11 +315,11 @@ impl Keys {
         ] {
             if time.0 > most {
                 let most = humantime::format_duration(most);
-                return Err(wrong(key, format!("must be {most} at most")));
+                wrong(key, &format!("must be {most} at most"));
             }
         }
         let linger = self.linger.0.as_secs_f64() * 1000.0;
-        Ok([
+        let properties = [
             ("bootstrap.servers", self.brokers.join(",")),
             ("partitioner", self.partitioner.name().to_owned()),
             ("acks", if all { "all" } else { "1" }.to_owned()),
@@ -301,7 +329,7 @@ impl Keys {
             ("linger.ms", linger.to_string()),
             ("message.max.bytes", self.message_bytes.0.to_string()),
         ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into())
+        .map(|(name, value)| (name.to_owned(), value));
+        (problems.len() == before).then(|| properties.into())
     }
 }

@@ -1,10 +1,12 @@
 //! `[output.NAME.kafka.properties]`: any property of librdkafka that this output does not set by keys of its own.
 
+use std::collections::BTreeMap;
+
 use anyhow::anyhow;
 use rdkafka::{config::ClientConfig, error::KafkaError};
 use serde::Deserialize;
 
-use crate::config::Section;
+use crate::config::{Problems, Section};
 
 /// Properties that are somebody else's business: where the name matches, the sentence says whose.
 const REFUSED: &[(&[&str], &str)] = &[
@@ -123,27 +125,26 @@ enum Value {
 }
 
 /// Names and values of a section, in which a name may be quoted (`"socket.timeout.ms"`) or not (which makes tables of it).
-///
-/// # Errors
-/// A name or value that librdkafka does not know, or that this output sets otherwise, with its line.
-pub(super) fn read(section: Option<Section<'_>>) -> anyhow::Result<Vec<(String, String)>> {
+/// Notes each name or value that librdkafka does not know, or that this output sets otherwise, with its line.
+pub(super) fn read(section: Option<Section<'_>>, problems: &mut Problems) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if let Some(section) = section {
-        collect(section, "", &mut found)?;
+        collect(section, "", &mut found, problems);
     }
-    Ok(found)
+    found
 }
 
 fn collect(
     mut section: Section<'_>,
     prefix: &str,
     found: &mut Vec<(String, String)>,
-) -> anyhow::Result<()> {
+    problems: &mut Problems,
+) {
     for (name, inner) in section.take_sections() {
-        collect(inner, &format!("{prefix}{name}."), found)?;
+        collect(inner, &format!("{prefix}{name}."), found, problems);
     }
-    let values: std::collections::BTreeMap<String, Value> = section.parse()?;
-    for (key, value) in values {
+    let values: Option<BTreeMap<String, Value>> = section.read(problems);
+    for (key, value) in values.unwrap_or_default() {
         let name = format!("{prefix}{key}");
         let value = match value {
             Value::Flag(value) => value.to_string(),
@@ -151,10 +152,11 @@ fn collect(
             Value::Real(value) => value.to_string(),
             Value::Text(value) => value,
         };
-        check(&name, &value).map_err(|error| section.error(Some(&key), format!("{error:#}")))?;
+        if let Err(error) = check(&name, &value) {
+            problems.push(section.error(Some(&key), format!("{error:#}")));
+        }
         found.push((name, value));
     }
-    Ok(())
 }
 
 fn check(name: &str, value: &str) -> anyhow::Result<()> {

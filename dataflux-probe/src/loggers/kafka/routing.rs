@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rdkafka::message::{Header, OwnedHeaders};
 
 use crate::{
-    config::Section,
+    config::{Problems, Section},
     loggers::Payload,
     model::{Metadata, SCHEMA},
 };
@@ -52,23 +52,29 @@ impl Routing {
         topic: &str,
         key: &str,
         per_reader: bool,
-    ) -> anyhow::Result<Self> {
-        let pieces = pieces(topic).map_err(|message| section.error(Some("topic"), message))?;
-        if pieces.contains(&Piece::Reader) && !per_reader {
-            let message =
-                "{reader} needs envelope = \"per_reader\": otherwise an envelope holds all readers";
-            return Err(section.error(Some("topic"), message));
-        }
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let mut wrong = |key, message: &str| problems.push(section.error(Some(key), message));
         let key = match (key, key.strip_prefix("label.")) {
-            ("host", _) => Key::Host,
-            ("none", _) => Key::None,
-            (_, Some(name)) if !name.is_empty() => Key::Label(name.to_owned()),
+            ("host", _) => Some(Key::Host),
+            ("none", _) => Some(Key::None),
+            (_, Some(name)) if !name.is_empty() => Some(Key::Label(name.to_owned())),
             _ => {
                 let message = format!("`{key}` is not \"host\", \"none\" or \"label.NAME\"");
-                return Err(section.error(Some("key"), message));
+                wrong("key", &message);
+                None
             }
         };
-        Ok(Self { topic: pieces, key })
+        let (topic, mistakes) = pieces(topic);
+        mistakes.iter().for_each(|mistake| wrong("topic", mistake));
+        if topic.contains(&Piece::Reader) && !per_reader {
+            let message =
+                "{reader} needs envelope = \"per_reader\": otherwise an envelope holds all readers";
+            wrong("topic", message);
+            return None;
+        }
+        let key = key.filter(|_| mistakes.is_empty())?;
+        Some(Self { topic, key })
     }
 
     /// A payload as a record. `own` is the host's name where the envelope's header does not say it.
@@ -116,16 +122,16 @@ fn is_legal(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
-/// Cuts `a.{host}` into its pieces.
-fn pieces(template: &str) -> Result<Vec<Piece>, String> {
-    let mut pieces = Vec::new();
+/// Cuts `a.{host}` into its pieces, and says everything that is wrong with it.
+fn pieces(template: &str) -> (Vec<Piece>, Vec<String>) {
+    let (mut pieces, mut mistakes) = (Vec::new(), Vec::new());
     let mut rest = template;
     while !rest.is_empty() {
         let (text, after) = rest
             .split_once('{')
             .map_or((rest, None), |(text, after)| (text, Some(after)));
         if let Some(wrong) = text.chars().find(|&c| !is_legal(c)) {
-            return Err(format!(
+            mistakes.push(format!(
                 "`{wrong}` cannot stand in a topic's name: letters, digits, `.`, `_` and `-` can"
             ));
         }
@@ -133,26 +139,28 @@ fn pieces(template: &str) -> Result<Vec<Piece>, String> {
             pieces.push(Piece::Text(text.to_owned()));
         }
         let Some(after) = after else { break };
-        let (name, after) = after.split_once('}').ok_or("a `{` has no `}`")?;
-        pieces.push(match (name, name.strip_prefix("label.")) {
-            ("host", _) => Piece::Host,
-            ("reader", _) => Piece::Reader,
-            (_, Some(label)) if !label.is_empty() => Piece::Label(label.to_owned()),
-            _ => {
-                return Err(format!(
-                    "{{{name}}} is not {{host}}, {{label.NAME}} or {{reader}}"
-                ));
-            }
-        });
+        let Some((name, after)) = after.split_once('}') else {
+            mistakes.push("a `{` has no `}`".to_owned());
+            break;
+        };
+        match (name, name.strip_prefix("label.")) {
+            ("host", _) => pieces.push(Piece::Host),
+            ("reader", _) => pieces.push(Piece::Reader),
+            (_, Some(label)) if !label.is_empty() => pieces.push(Piece::Label(label.to_owned())),
+            _ => mistakes.push(format!(
+                "{{{name}}} is not {{host}}, {{label.NAME}} or {{reader}}"
+            )),
+        }
         rest = after;
     }
     match pieces.as_slice() {
-        [] => Err("is empty".to_owned()),
+        [] if mistakes.is_empty() => mistakes.push("is empty".to_owned()),
         [Piece::Text(text)] if text.len() > LONGEST_TOPIC || text == "." || text == ".." => {
-            Err("is not the name of a topic".to_owned())
+            mistakes.push("is not the name of a topic".to_owned());
         }
-        _ => Ok(pieces),
+        _ => {}
     }
+    (pieces, mistakes)
 }
 
 fn label<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a str> {

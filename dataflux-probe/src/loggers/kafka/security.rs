@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::config::{
-    Section,
+    Problems, Section,
     secrets::{Place, Secret},
 };
 pub(super) use token::Token;
@@ -124,26 +124,26 @@ impl Security {
             properties: vec![("security.protocol", protocol.name().to_owned())],
             ..Self::default()
         };
-        match (tls, protocol.encrypts()) {
-            (Some(tls), true) => security.tls(&tls)?,
-            (Some(tls), false) => {
-                return Err(tls.error(None, "needs security = \"ssl\" or \"sasl_ssl\""));
-            }
-            (None, true) => security.authorities(None)?,
-            (None, false) => {}
-        }
-        match (sasl, protocol.authenticates()) {
-            (Some(sasl), true) => security.sasl(&sasl)?,
+        let mut problems = Problems::default();
+        problems.note(match (tls, protocol.encrypts()) {
+            (Some(tls), true) => security.tls(&tls),
+            (Some(tls), false) => Err(tls.error(None, "needs security = \"ssl\" or \"sasl_ssl\"")),
+            (None, true) => security.authorities(None),
+            (None, false) => Ok(()),
+        });
+        problems.note(match (sasl, protocol.authenticates()) {
+            (Some(sasl), true) => security.sasl(&sasl),
             (Some(sasl), false) => {
                 let message = "needs security = \"sasl_ssl\" or \"sasl_plaintext\"";
-                return Err(sasl.error(None, message));
+                Err(sasl.error(None, message))
             }
             (None, true) => {
                 let message = "needs sasl.mechanism, and what that needs";
-                return Err(section.error(Some("security"), message));
+                Err(section.error(Some("security"), message))
             }
-            (None, false) => {}
-        }
+            (None, false) => Ok(()),
+        });
+        problems.finish()?;
         Ok(security)
     }
 

@@ -262,9 +262,16 @@ fn what_is_no_file_of_lines_is_left_alone() {
     let told = error(&path);
     assert!(told.contains("is this the right file?"), "{told}");
     assert_eq!(foreign.metadata().unwrap().len(), 80 << 20);
-    assert!(error(Path::new("/dev/null")).contains("not a regular file"));
-    let late = folder.path().join("late");
-    let mut appender = appender(&late, "");
+    let later = |name: &str| {
+        let path = folder.path().join(name);
+        (appender(&path, ""), path)
+    };
+    let (mut appender, link) = later("link");
+    std::os::unix::fs::symlink("/dev/null", link).unwrap();
+    let error = append(&mut appender, START, "", "line\n").unwrap_err();
+    let told = format!("{error:#}");
+    assert!(told.contains("not a regular file"), "{told}");
+    let (mut appender, late) = later("late");
     fs::create_dir(&late).unwrap();
     let error = format!("{:#}", appender.open(START).unwrap_err());
     assert!(error.contains("Is a directory"), "{error}");
