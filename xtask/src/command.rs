@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsStr,
     fmt::Display,
-    io::{self, Write as _},
+    io::{self, BufRead as _, BufReader, Write as _},
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -35,6 +35,30 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("`{line}` failed: {status}");
     }
     Ok(())
+}
+
+/// Runs a program to its end, shows its standard output line by line, and gives each line to `each`. Says whether it
+/// succeeded.
+pub(crate) fn watch(command: &mut Command, mut each: impl FnMut(&str)) -> anyhow::Result<bool> {
+    announce(command);
+    let line = line(command);
+    let cannot_read = || format!("cannot read what `{line}` prints");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    let printed = child.stdout.take().with_context(cannot_read)?;
+    let mut terminal = io::stdout();
+    for line in BufReader::new(printed).split(b'\n') {
+        let line = line.with_context(cannot_read)?;
+        let line = String::from_utf8_lossy(&line);
+        writeln!(terminal, "{line}").context("cannot write to the terminal")?;
+        each(&line);
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for `{line}`"))?;
+    Ok(status.success())
 }
 
 /// Runs a program quietly and returns what it prints to standard output.

@@ -1,12 +1,8 @@
 //! `soak`: the long tests against a real Kafka and the running kernel, in release, and a table of their figures.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use crate::{
     build_ebpf,
@@ -103,35 +99,15 @@ fn run(scenario: Scenario, minutes: Option<u32>) -> anyhow::Result<Outcome> {
         test.env("DATAFLUX_SOAK_MINUTES", minutes.to_string());
     }
     let begin = Instant::now();
-    let (passed, figures) = watch(&mut test)?;
+    let mut figures = Vec::new();
+    let passed = command::watch(&mut test, |line| {
+        let figure = line.split_once("figure: ");
+        figures.extend(figure.map(|(_, figure)| figure.to_owned()));
+    })?;
     Ok(Outcome {
         scenario,
         passed,
         took: begin.elapsed(),
         figures,
     })
-}
-
-/// Runs a test, shows what it prints, and picks its figures.
-fn watch(test: &mut Command) -> anyhow::Result<(bool, Vec<String>)> {
-    command::announce(test);
-    let mut child = test
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
-    let output = child
-        .stdout
-        .take()
-        .context("a piped program has an output")?;
-    let mut figures = Vec::new();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what the test prints")?;
-        let line = String::from_utf8_lossy(&line);
-        say(&line);
-        if let Some((_, figure)) = line.split_once("figure: ") {
-            figures.push(figure.to_owned());
-        }
-    }
-    let status = child.wait().context("cannot wait for cargo test")?;
-    Ok((status.success(), figures))
 }

@@ -1,12 +1,8 @@
 //! `test`: the set-up of `run`, then every test, and one summary.
 
-use std::{
-    fmt,
-    io::{self, BufRead as _, BufReader, Write as _},
-    process::{Command, Stdio},
-};
+use std::{fmt, process::Command};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use crate::{
     build_ebpf,
@@ -158,27 +154,11 @@ fn kernel_tests() -> anyhow::Result<Vec<String>> {
 
 /// Runs tests, shows what they print, and counts.
 fn run(command: &mut Command) -> anyhow::Result<Outcome> {
-    command::announce(command);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
-    let output = child
-        .stdout
-        .take()
-        .context("a piped program has an output")?;
     let mut counts = Counts::default();
-    let mut terminal = io::stdout();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what the tests print")?;
-        let line = String::from_utf8_lossy(&line);
-        writeln!(terminal, "{line}").context("cannot write to the terminal")?;
-        counts.add(&line);
-    }
-    let status = child.wait().context("cannot wait for cargo test")?;
+    let passed = command::watch(command, |line| counts.add(line))?;
     Ok(Outcome {
         counts,
-        failed: !status.success(),
+        failed: !passed,
     })
 }
 
