@@ -55,12 +55,13 @@ Examples:
   sudo dataflux-probe once --window 2s       all that can be measured, once
   sudo dataflux-probe doctor                 what works here, and why the rest does not
 
-Once its readers are attached and its outputs open, the probe gives up every capability and restricts itself to its own
-files, for good: what changes of kernel readers, state_dir or paths needs a restart. SIGHUP reopens its files and reloads the
+Once its readers are attached and its outputs open, the probe gives up every capability and restricts itself to its own \
+files, for good: what changes of kernel readers, state_dir or paths needs a restart. SIGHUP reopens its files and reloads the \
 rest of the configuration; SIGTERM and SIGINT end it after a last read and delivery, a second one at once.
 
 Exit codes: 0 done; 1 failed; 2 wrong command line or configuration; 128 and the number of the signal if a second one ended it.
-Diagnostics go to standard error. A message that repeats is told five times a minute and then counted. RUST_LOG goes before
+
+Diagnostics go to standard error. A message that repeats is told five times a minute and then counted. RUST_LOG goes before \
 --log-level, for developers. NO_COLOR takes the colours out, which only a terminal gets.";
 
 /// What to do instead of running.
