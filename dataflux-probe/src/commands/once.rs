@@ -18,7 +18,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   sudo dataflux-probe once                                    all there is, after five seconds
   sudo dataflux-probe once --window 1s --format json | jq .header
-  sudo dataflux-probe once --format csv > now.csv             in any format that needs no options
+  sudo dataflux-probe once --format csv > now.csv             in any format
+  sudo dataflux-probe once --format template --set 'output.once.template.line=\"{metric} {value}\"'
   dataflux-probe once --config probe.toml                     the readers of a configuration; its outputs get nothing
 
 Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.";
@@ -35,7 +36,7 @@ pub(super) struct Arguments {
     /// How long to measure.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     window: Duration,
-    /// How to print it: a formatter with its default options.
+    /// How to print it: a formatter, with its default options or those that are set for the output `once`.
     #[arg(long, value_name = "FORMATTER", default_value = "text", value_parser = names())]
     format: String,
 }
