@@ -12,6 +12,7 @@ mod tests;
 
 use std::{
     path::{Path, PathBuf, absolute},
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -253,6 +254,12 @@ impl Files {
         self.open.push_mut(appender)
     }
 
+    /// Closes the files, and leaves those that are closed already to the next start.
+    fn end(&mut self) {
+        self.close();
+        self.keeper.end();
+    }
+
     fn close(&mut self) {
         self.open.iter_mut().for_each(Appender::close);
     }
@@ -340,5 +347,13 @@ impl Logger for File {
 
     fn claims(&self) -> Vec<String> {
         self.claims.clone()
+    }
+
+    fn close(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> {
+        let ended = self.run(|files| {
+            files.end();
+            Ok(())
+        });
+        Box::pin(async { Ok(ended.await?) })
     }
 }

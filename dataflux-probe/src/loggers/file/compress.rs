@@ -4,11 +4,32 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, BufReader, Write},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use serde::Deserialize;
 
 use super::{closed::sync_folder, modes::Modes, names};
+
+/// A file that can be read until that is to end.
+struct Until<'a> {
+    source: &'a File,
+    ending: &'a AtomicBool,
+}
+
+/// Why there is no more of it.
+#[derive(Debug, thiserror::Error)]
+#[error("left for the next start")]
+struct Left;
+
+impl io::Read for Until<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.ending.load(Relaxed) {
+            return Err(io::Error::other(Left));
+        }
+        self.source.read(bytes)
+    }
+}
 
 /// How much is read at once.
 const STEP: usize = 64 << 10;
@@ -36,11 +57,16 @@ impl Compress {
         }
     }
 
-    /// Puts a compressed file in the place of a file, if nobody has locked that. At no time are the records in neither of them,
+    /// Puts a compressed file in the place of a file, if nobody has locked that; leaves it when `ending` becomes true. At no time are the records in neither of them,
     /// whatever happens; what is left of an interruption has a name of its own, or the same time of its last change as the
     /// file. Gives whether it was done.
-    pub(super) fn replace(self, path: &Path, modes: Modes) -> io::Result<bool> {
-        let Some(suffix) = self.suffix() else {
+    pub(super) fn replace(
+        self,
+        path: &Path,
+        modes: Modes,
+        ending: &AtomicBool,
+    ) -> io::Result<bool> {
+        let Some(suffix) = self.suffix().filter(|_| !ending.load(Relaxed)) else {
             return Ok(false);
         };
         let source = File::open(path)?;
@@ -50,25 +76,34 @@ impl Compress {
         let packed = names::packed(path, suffix);
         let part = names::part(&packed);
         let written = self
-            .write(&source, &part, modes)
+            .write(&source, &part, modes, ending)
             .and_then(|()| fs::rename(&part, &packed));
         if let Err(error) = written {
             // What cannot be removed now is removed later on; the error counts.
             fs::remove_file(&part).ok();
-            return Err(error);
+            return match error.downcast::<Left>() {
+                Ok(Left) => Ok(false),
+                Err(error) => Err(error),
+            };
         }
         sync_folder(path)?;
         fs::remove_file(path)?;
         Ok(true)
     }
 
-    fn write(self, source: &File, part: &Path, modes: Modes) -> io::Result<()> {
+    fn write(
+        self,
+        source: &File,
+        part: &Path,
+        modes: Modes,
+        ending: &AtomicBool,
+    ) -> io::Result<()> {
         let file = modes.write_to(part)?;
         if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(io::Error::other("somebody else compresses it"));
         }
         file.set_len(0)?;
-        let mut from = BufReader::with_capacity(STEP, source);
+        let mut from = BufReader::with_capacity(STEP, Until { source, ending });
         if self == Self::Gzip {
             let mut encoder = flate2::write::GzEncoder::new(&file, flate2::Compression::default());
             io::copy(&mut from, &mut encoder)?;

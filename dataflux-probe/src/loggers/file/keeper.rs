@@ -5,8 +5,11 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, ErrorKind},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
 };
 
 use anyhow::Context as _;
@@ -30,6 +33,8 @@ pub(super) struct Keeper {
     shared: Arc<Mutex<Shared>>,
     /// When the last one was asked for.
     last: Option<WallTime>,
+    /// The thread of the last one that was begun.
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -39,6 +44,8 @@ struct Shared {
     running: bool,
     /// It was said that it does not work.
     failing: bool,
+    /// Nothing that takes long is begun any more, and what is under way is left.
+    ending: Arc<AtomicBool>,
 }
 
 /// Looks once at everything.
@@ -59,6 +66,7 @@ impl Keeper {
             settings,
             shared: Arc::default(),
             last: None,
+            thread: None,
         }
     }
 
@@ -89,8 +97,24 @@ impl Keeper {
             .name("closed files".to_owned())
             .spawn(move || running.run());
         match begun {
-            Ok(_) => shared.running = true,
+            Ok(thread) => {
+                shared.running = true;
+                self.thread = Some(thread);
+            }
             Err(error) => shared.tell(&self.settings, Err(error.into())),
+        }
+    }
+
+    /// Ends what is under way, and waits for that: a compression leaves its file as it was. The next start does the rest.
+    pub(super) fn end(&mut self) {
+        {
+            let mut shared = lock(&self.shared);
+            shared.ending.store(true, Relaxed);
+            shared.wanted = None;
+        }
+        if let Some(thread) = self.thread.take() {
+            // Whether it panicked does not matter any more.
+            thread.join().ok();
         }
     }
 }
@@ -121,6 +145,7 @@ impl Running {
     fn run(self) {
         // Only what it takes from others would be more.
         rustix::process::setpriority_process(None, NICE).ok();
+        let ending = Arc::clone(&lock(&self.shared).ending);
         loop {
             let pass = {
                 let mut shared = lock(&self.shared);
@@ -129,7 +154,7 @@ impl Running {
                 pass
             };
             let Some(pass) = pass else { return };
-            let result = pass.run(&self.settings);
+            let result = pass.run(&self.settings, &ending);
             lock(&self.shared).tell(&self.settings, result);
         }
     }
@@ -149,8 +174,8 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Pass {
-    /// Does everything that can be done; the first error counts.
-    pub(super) fn run(&self, settings: &Settings) -> anyhow::Result<()> {
+    /// Does everything that can be done, without compressing once it is to end; the first error counts.
+    pub(super) fn run(&self, settings: &Settings, ending: &AtomicBool) -> anyhow::Result<()> {
         let list = || {
             let own = Values::new(&self.host, "", self.now);
             let base = settings.template.base();
@@ -175,7 +200,7 @@ impl Pass {
         self.remove(&list()?, settings, &mut note);
         let mut changed = false;
         for file in list()?.closed.iter().filter(|file| !file.packed) {
-            let compressed = self.compress(file, settings);
+            let compressed = self.compress(file, settings, ending);
             changed |= matches!(compressed, Ok(true));
             note(compressed.map(drop));
         }
@@ -209,7 +234,12 @@ impl Pass {
         Ok(())
     }
 
-    fn compress(&self, file: &Closed, settings: &Settings) -> anyhow::Result<bool> {
+    fn compress(
+        &self,
+        file: &Closed,
+        settings: &Settings,
+        ending: &AtomicBool,
+    ) -> anyhow::Result<bool> {
         let compressing = || format!("compressing {}", file.path.display());
         let Some(suffix) = settings.compress.suffix() else {
             return Ok(false);
@@ -223,7 +253,7 @@ impl Pass {
         }
         settings
             .compress
-            .replace(&path, settings.modes)
+            .replace(&path, settings.modes, ending)
             .with_context(compressing)
     }
 

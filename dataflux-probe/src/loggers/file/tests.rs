@@ -68,7 +68,7 @@ fn pass(settings: &Settings, now: WallTime) {
         is_text: true,
         is_first: true,
     };
-    pass.run(settings).unwrap();
+    pass.run(settings, &AtomicBool::new(false)).unwrap();
 }
 
 fn text(path: &Path) -> String {

@@ -74,7 +74,9 @@ fn an_interrupted_compression_is_finished() {
                 let copy = folder.path().join("copy");
                 fs::copy(&closed, &copy).unwrap();
                 let modified = fs::metadata(&closed).unwrap().modified().unwrap();
-                settings.compress.replace(&closed, settings.modes).unwrap();
+                let never = AtomicBool::new(false);
+                let replaced = settings.compress.replace(&closed, settings.modes, &never);
+                assert!(replaced.unwrap());
                 fs::rename(&copy, &closed).unwrap();
                 let file = fs::File::options().append(true).open(&closed).unwrap();
                 file.set_modified(modified).unwrap();
@@ -98,6 +100,33 @@ fn an_interrupted_compression_is_finished() {
             assert_eq!(unpacked(&packed), "record 0\n");
         }
     }
+}
+
+/// A graceful stop while a large file is compressed.
+#[tokio::test]
+async fn a_stop_leaves_a_compression_to_the_next_start() {
+    let (folder, path) = folder();
+    let closed = folder.path().join("log-20261121T220000.000Z");
+    let large = 8 << 30;
+    fs::File::create(&closed).unwrap().set_len(large).unwrap();
+    let part = names::part(&names::packed(&closed, ".gz"));
+    let mut logger = build(&format!("path = {path:?}\ncompress = 'gzip'")).unwrap();
+    logger.open().unwrap();
+    logger.send(payload("one\n")).await.unwrap();
+    while !part.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    logger.close().await.unwrap();
+    assert_eq!(listed(folder.path()), ["log", "log-20261121T220000.000Z"]);
+    assert_eq!(fs::metadata(&closed).unwrap().len(), large);
+    // The rest of it need not take long.
+    fs::File::create(&closed).unwrap();
+    let settings = settings(&path, "compress = 'gzip'");
+    pass(&settings, START);
+    assert_eq!(
+        listed(folder.path()),
+        ["log", "log-20261121T220000.000Z.gz"]
+    );
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn kills_leave_whole_records_only() {
         is_text: true,
         is_first: true,
     }
-    .run(&settings)
+    .run(&settings, &AtomicBool::new(false))
     .unwrap();
     let mut records = 0;
     for name in listed(folder.path()) {
