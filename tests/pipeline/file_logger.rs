@@ -11,6 +11,7 @@ use dataflux_tests::{
     probe::{Probe, run, until},
     sequence::{envelopes, one_stream},
 };
+use rustix::process::Signal;
 use serde_json::Value;
 
 const CONFIG: &str = "
@@ -55,10 +56,10 @@ fn assert_whole(envelopes: &[Value]) {
     assert_eq!(numbers, expected);
 }
 
-/// Scenario: a running probe, whose files are kept by Landlock where that is there; its file is renamed, as logrotate does it,
-/// and later its folder is deleted with everything in it.
-/// Guarantees: it goes on in a file and a folder that it makes again; what was renamed has every envelope before, and nothing is
-/// told but, at most, once of the folder.
+/// Scenario: a running probe, whose files are kept by Landlock where that is there; its file is renamed and the probe told so by
+/// SIGHUP, as logrotate does it, and later its folder is deleted with everything in it.
+/// Guarantees: it goes on in a file and a folder that it makes again; what was renamed has every envelope before and is closed,
+/// and nothing is told but, at most, once of the folder.
 #[test]
 fn a_moved_file_and_a_deleted_folder_are_made_again() {
     let mut probe = Probe::start(CONFIG);
@@ -66,6 +67,13 @@ fn a_moved_file_and_a_deleted_folder_are_made_again() {
     wait_for(&file, 2);
     let moved = probe.path("logs/all.jsonl.1");
     fs::rename(&file, &moved).expect("the folder is writable");
+    probe.signal(Signal::HUP);
+    until("the moved file closed", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", probe.pid())).ok()?;
+        let mut targets = open.flatten().map(|entry| fs::read_link(entry.path()));
+        let is_open = targets.any(|target| target.is_ok_and(|target| target == moved));
+        (!is_open).then_some(())
+    });
     wait_for(&file, 2);
     let all = [envelopes(&moved), envelopes(&file)].concat();
     assert_whole(&all);

@@ -12,7 +12,6 @@ use dataflux_tests::{
     sequence::{account, envelopes, one_stream, series},
     sums::totals,
 };
-use rustix::process::Signal;
 use serde_json::Value;
 
 const PROBE: &str = "
@@ -27,23 +26,6 @@ fn output(name: &str, more: &str) -> String {
     format!(
         "[output.{name}]\nformatter = 'json'\nlogger = 'file'\nfile.path = 'DIR/{name}'\n{more}\n"
     )
-}
-
-/// Gives it another configuration, SIGHUP, and waits for what it says of that.
-fn reload(probe: &Probe, config: &str) -> String {
-    let folder = probe.path("probe.toml").with_file_name("");
-    let folder = folder.display().to_string();
-    let text = config.replace("DIR", folder.trim_end_matches('/'));
-    fs::write(probe.path("probe.toml"), text).expect("the folder is writable");
-    let told = |diagnostics: &str| -> Vec<String> {
-        let lines = diagnostics.lines().filter(|line| line.contains("reloaded"));
-        lines.map(str::to_owned).collect()
-    };
-    let before = told(&probe.diagnostics()).len();
-    probe.signal(Signal::HUP);
-    until("a word about the reload", || {
-        told(&probe.diagnostics()).into_iter().nth(before)
-    })
 }
 
 fn of<'a>(envelope: &'a Value, reader: &str) -> Option<&'a Value> {
@@ -118,7 +100,7 @@ fn change_everything() {
     let first_hash = hash(&probe);
 
     let added = format!("{base}[metrics.disk]\n");
-    let told = reload(&probe, &(added.clone() + &main));
+    let told = probe.reload(&(added.clone() + &main));
     assert!(told.ends_with("new metrics.disk"), "{told}");
     more(&probe, "main", 3, |envelope| of(envelope, "disk").is_some());
     until("the hash of the new file", || {
@@ -126,37 +108,37 @@ fn change_everything() {
     });
 
     let slower = added.replace("[metrics.memory]", "[metrics.memory]\ninterval = '300ms'");
-    let told = reload(&probe, &(slower.clone() + &main));
+    let told = probe.reload(&(slower.clone() + &main));
     assert!(told.ends_with("changed metrics.memory"), "{told}");
     more(&probe, "main", 3, |envelope| {
         let source = of(envelope, "memory");
         source.is_some_and(|source| source["duration_ns"].as_u64() > Some(200_000_000))
     });
 
-    let told = reload(&probe, &(slower.clone() + &main + &output("extra", "")));
+    let told = probe.reload(&(slower.clone() + &main + &output("extra", "")));
     assert!(told.ends_with("new output.extra"), "{told}");
     more(&probe, "extra", 3, |_| true);
     let changed = output("extra", "zeros = 'keep'");
-    let told = reload(&probe, &(slower.clone() + &main + &changed));
+    let told = probe.reload(&(slower.clone() + &main + &changed));
     assert!(told.ends_with("changed output.extra"), "{told}");
     more(&probe, "extra", 3, |_| true);
 
-    let told = reload(&probe, &(slower.clone() + "[metrics.cpo]\n" + &main));
+    let told = probe.reload(&(slower.clone() + "[metrics.cpo]\n" + &main));
     assert!(
         told.contains("not reloaded") && told.contains("probe.toml:"),
         "{told}"
     );
     assert!(told.contains(": metrics.cpo: unknown plugin"), "{told}");
     more(&probe, "extra", 3, |_| true);
-    let told = reload(&probe, &(slower.clone() + &main));
+    let told = probe.reload(&(slower.clone() + &main));
     assert!(told.ends_with("gone output.extra"), "{told}");
     let extra = envelopes(&probe.path("extra"));
 
     let gone = slower.replace("[metrics.disk]\n", "");
-    let told = reload(&probe, &(gone.clone() + &main));
+    let told = probe.reload(&(gone.clone() + &main));
     assert!(told.ends_with("gone metrics.disk"), "{told}");
     more(&probe, "main", 5, |envelope| of(envelope, "disk").is_none());
-    let told = reload(&probe, &(gone + &main));
+    let told = probe.reload(&(gone + &main));
     assert!(
         told.ends_with("no reader and no output has changed"),
         "{told}"
@@ -245,7 +227,7 @@ fn what_needs_a_restart_is_named_and_refused_as_a_whole() {
         wrong.push((elsewhere, "is not within the files that were allowed"));
     }
     for (config, expected) in wrong {
-        let told = reload(&probe, &config);
+        let told = probe.reload(&config);
         assert!(
             told.contains("not reloaded") && told.contains("these need a restart"),
             "{told}"
@@ -272,7 +254,7 @@ fn a_file_that_is_moved_away_is_begun_anew() {
     let mut probe = Probe::start(&config);
     more(&probe, "main", 3, |_| true);
     fs::rename(probe.path("main"), probe.path("main.old")).expect("it is there");
-    reload(&probe, &config);
+    probe.reload(&config);
     until("the new file", || {
         (envelopes(&probe.path("main")).len() > 3).then_some(())
     });
@@ -304,7 +286,7 @@ fn a_spool_outlives_the_reload_of_its_output() {
             .sum();
         (bytes > 4096).then_some(())
     });
-    let told = reload(&probe, &away("spool_bytes = '1MiB'\nqueue_bytes = '8MiB'"));
+    let told = probe.reload(&away("spool_bytes = '1MiB'\nqueue_bytes = '8MiB'"));
     assert!(told.ends_with("changed output.main"), "{told}");
     fs::create_dir(probe.path("missing")).expect("the folder is writable");
     let path = "missing/folder/main";

@@ -5,6 +5,7 @@ mod endpoint;
 mod expected;
 mod formats;
 mod http;
+mod reload;
 mod scraped;
 
 use std::{env, path::PathBuf};

@@ -198,6 +198,24 @@ impl Probe {
         kill_process(pid.expect("a process has a number"), signal).expect("the probe runs");
     }
 
+    /// Gives it another configuration, SIGHUP, and waits for what it says of that: for the line.
+    ///
+    /// # Panics
+    /// It says nothing in time.
+    pub fn reload(&self, config: &str) -> String {
+        let text = config.replace("DIR", &self.folder.path().display().to_string());
+        fs::write(self.path("probe.toml"), text).expect("the folder is writable");
+        let told = |diagnostics: &str| -> Vec<String> {
+            let lines = diagnostics.lines().filter(|line| line.contains("reloaded"));
+            lines.map(str::to_owned).collect()
+        };
+        let before = told(&self.diagnostics()).len();
+        self.signal(Signal::HUP);
+        until("a word about the reload", || {
+            told(&self.diagnostics()).into_iter().nth(before)
+        })
+    }
+
     /// Waits until it has ended.
     ///
     /// # Panics

@@ -188,6 +188,17 @@ mod tests {
     }
 
     #[test]
+    fn everything_asks_nobody_outside_of_the_machine() {
+        let everything = everything("text", &[]).unwrap_or_else(|error| panic!("{error}"));
+        let named: Vec<_> = everything.metadata.iter().map(|one| one.name).collect();
+        let registries = Registries::BUILT_IN;
+        let mut known: Vec<_> = registries.metadata.iter().map(|one| one.name).collect();
+        known.retain(|name| *name != "cloud");
+        assert_eq!(named, known);
+        assert_eq!(everything.readers.len(), registries.metrics.len());
+    }
+
+    #[test]
     fn readers_that_fared_alike_stand_together_and_the_worst_last() {
         let mut readers = [
             reader("block_io", Some(AttachError::Denied(Capability::Bpf))),

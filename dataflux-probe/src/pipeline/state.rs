@@ -295,6 +295,37 @@ mod tests {
         Ends::from([("main".to_owned(), end)])
     }
 
+    /// Whoever is killed early must not be forgotten by the next start, and later nobody writes at every tick.
+    #[tokio::test(start_paused = true)]
+    async fn the_first_note_is_written_at_once_and_later_ones_at_their_pace() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = Arc::new(StateDir::new(folder.path().to_owned()));
+        state_dir.take().unwrap();
+        let (kept, changed) = (Arc::new(Kept::default()), Arc::new(Notify::new()));
+        let (stop, last) = oneshot::channel();
+        let keeper = Keeper {
+            state_dir,
+            kept: Arc::clone(&kept),
+            changed: Arc::clone(&changed),
+        };
+        let running = tokio::spawn(keeper.run(last));
+        let mut now = ends();
+        for is_first in [true, false, false] {
+            let begin = tokio::time::Instant::now();
+            kept.lock().1 = now.clone();
+            changed.notify_one();
+            while load(folder.path()) != now {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(begin.elapsed() < PACE, is_first, "{:?}", begin.elapsed());
+            now.values_mut().for_each(|end| end.stream.last += 1);
+        }
+        kept.lock().1 = now.clone();
+        stop.send(()).unwrap();
+        running.await.unwrap();
+        assert_eq!(load(folder.path()), now);
+    }
+
     #[test]
     fn a_folder_that_is_made_again_is_locked_again() {
         let folder = tempfile::tempdir().unwrap();
