@@ -63,7 +63,8 @@ pub(crate) fn everything(job: &Job, reports: &mut Reports) {
         let (success, output) = match run(TESTS, &arguments, job.limit) {
             Ok(ended) => (
                 ended.status.success(),
-                format!("{}{}", ended.stdout, ended.stderr),
+                // A signal leaves no other trace.
+                format!("{}{}{}\n", ended.stdout, ended.stderr, ended.status),
             ),
             Err(error) => (false, format!("{error:#}")),
         };

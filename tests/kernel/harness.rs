@@ -9,11 +9,13 @@ use dataflux_common::histogram::highest;
 use dataflux_probe::{
     config::section::File,
     kernel::{Kernel, ProgramOutcome, load::Outcome, objects},
+    metadata,
     metrics::{AttachError, MetricReader, REGISTRY},
-    model::{Entity, Series, Snapshot, Total},
+    model::{Entity, Metadata, Series, Snapshot, Total},
     pipeline::counters::Counters,
     plugin::{Context, Roots},
 };
+use serde_json::{Map, Value};
 
 /// What came into the kernel after the oldest release that is supported.
 pub(crate) struct Later {
@@ -175,6 +177,20 @@ impl Attached {
 /// The kernel of a host, as a start of the probe sees it.
 pub(crate) fn kernel(roots: Roots) -> Kernel {
     Kernel::new(roots, Arc::default())
+}
+
+/// The section that a metadata reader gives of this machine.
+pub(crate) fn header(reader: &str) -> anyhow::Result<Map<String, Value>> {
+    let plugin = metadata::REGISTRY
+        .iter()
+        .find(|plugin| plugin.name == reader)
+        .expect("a registered reader");
+    let file = File::new(Path::new("test.toml"), String::new());
+    let section = file.parse().expect("the section is TOML");
+    let mut built = (plugin.build)(&section, &context(Roots::default()))?;
+    let mut found = Metadata::default();
+    built.read(&mut found)?;
+    Ok(found.sections.remove(plugin.name).unwrap_or_default())
 }
 
 /// What plugins of a test are built with.

@@ -6,9 +6,12 @@
 
 mod accounting;
 mod block_io;
+mod cgroup_work;
 mod cgroups;
 mod cpus;
 mod diagnostics;
+mod group;
+mod hardware;
 mod harness;
 mod hidden;
 mod interfaces;

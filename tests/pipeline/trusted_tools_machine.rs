@@ -221,23 +221,27 @@ fn said(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// Scenario: `systemd-detect-virt` and, where systemd runs, `hostnamectl`; and the probe.
-/// Guarantees: virtualization, chassis, boot id and machine id are the same.
+/// Guarantees: virtualization, chassis, name, boot id, machine id, system and kernel are the same.
 #[test]
+#[expect(clippy::print_stdout, reason = "the test says what it skipped")]
 fn the_host_is_that_of_systemd() {
-    let envelope = measured("[metadata.host]\n[metrics.cpu]");
-    let own = &envelope["header"]["host"];
+    let envelope = measured("[metadata.host]\n[metadata.os]\n[metrics.cpu]");
+    let (own, os) = (&envelope["header"]["host"], &envelope["header"]["os"]);
     if let Some(kind) = said("systemd-detect-virt", &["--vm"])
         && !own["virtualization"].is_null()
     {
         assert_eq!(own["virtualization"], kind.trim(), "{own}");
     }
     let Some(text) = said("hostnamectl", &["status"]) else {
+        println!(
+            "skipped: no hostnamectl, or no systemd that it could ask (`xtask package life` has one)"
+        );
         return;
     };
     let line = |name: &str| {
-        let lines = text.lines().filter_map(|line| line.split_once(": "));
-        let mut lines = lines.filter(|(key, _)| key.trim() == name);
-        Some(lines.next()?.1.split_ascii_whitespace().next()?.to_owned())
+        let mut lines = text.lines().filter_map(|line| line.split_once(": "));
+        let (_, said) = lines.find(|(key, _)| key.trim() == name)?;
+        Some(said.trim().to_owned())
     };
     let plain = |value: &Value| value.as_str().unwrap_or_default().replace('-', "");
     for (name, key) in [
@@ -245,8 +249,22 @@ fn the_host_is_that_of_systemd() {
         ("Boot ID", "boot_id"),
         ("Chassis", "chassis"),
     ] {
-        if let Some(said) = line(name) {
+        // A picture may follow the chassis.
+        let word = line(name).and_then(|said| Some(said.split_whitespace().next()?.to_owned()));
+        if let Some(said) = word {
             assert_eq!(plain(&own[key]), said.replace('-', ""), "{name}");
+        }
+    }
+    let name = line("Transient hostname").or(line("Static hostname"));
+    if let Some(name) = name {
+        assert_eq!(own["name"], name);
+    }
+    let kernel = os["kernel"].as_str().unwrap_or_default();
+    assert_eq!(line("Kernel"), Some(format!("Linux {kernel}")));
+    let system = line("Operating System").unwrap_or_default();
+    for key in ["name", "version"] {
+        if let Some(known) = os[key].as_str() {
+            assert!(system.contains(known), "{system} {os}");
         }
     }
 }

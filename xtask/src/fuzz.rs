@@ -3,6 +3,7 @@
 mod config;
 mod host_files;
 mod mutate;
+mod template;
 
 use std::{
     fs, panic,
@@ -12,7 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use dataflux_probe::pipeline::spool::fuzzing::{TARGETS, Target};
+use dataflux_probe::{
+    metadata::fuzzing,
+    pipeline::spool::fuzzing::{TARGETS, Target},
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{command::say, workspace};
@@ -21,7 +25,7 @@ use mutate::{Corpus, Random};
 /// Throw mutated files at what reads them; without a target, at each in turn
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A folder of fuzz/corpus: config, host_files, envelope, journal or segment
+    /// A folder of fuzz/corpus: config, template, host_files, cgroup_path, http_answer, mountinfo, envelope, journal or segment
     target: Option<String>,
     /// How long each target is run
     #[arg(long, value_name = "N", default_value_t = 60)]
@@ -46,10 +50,14 @@ const MORE: &[Target] = &[
         name: host_files::NAME,
         run: host_files::run,
     },
+    Target {
+        name: template::NAME,
+        run: template::run,
+    },
 ];
 
 fn targets() -> impl Iterator<Item = &'static Target> {
-    TARGETS.iter().chain(MORE)
+    TARGETS.iter().chain(fuzzing::TARGETS).chain(MORE)
 }
 
 pub(crate) fn main(args: &Args) -> anyhow::Result<()> {

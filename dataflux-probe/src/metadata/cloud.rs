@@ -183,6 +183,11 @@ impl Cloud {
     }
 }
 
+/// What an answer by HTTP has for a body, and whether all of it is there: what fuzzing throws bytes at.
+pub(super) fn answer(bytes: &[u8]) -> (anyhow::Result<String>, bool) {
+    (http::body(bytes), http::whole(bytes))
+}
+
 /// What stands at the beginning of a string of DMI, and which provider writes it.
 const WRITTEN: [(&str, &str); 15] = [
     ("Amazon EC2", "aws"),

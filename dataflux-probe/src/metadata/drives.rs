@@ -1,4 +1,8 @@
 //! `drives`: the disks of the machine, and what of them is mounted where.
+//!
+//! A drive has a device behind it. Loops, RAM and layers (dm, md) have none: whoever replaces disks does not look for them here,
+//! and `metrics.disk` has their requests, as the file systems on them have their room. Where a layer is mounted, the disks below
+//! it say.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,7 +24,7 @@ use crate::{
 
 pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
     name: "drives",
-    summary: "disks with model, serial number, size, whether they rotate, and where they are mounted",
+    summary: "disks with model, serial number, size, whether they rotate, and where they and what is built on them (LVM, RAID) are mounted; dm, md, loop and zram devices are no drives, metrics.disk has these",
     needs: Needs {
         kernel: "/sys/block, /proc/1/mountinfo",
         ..Needs::NOTHING

@@ -14,6 +14,7 @@ mod os;
 mod processor;
 mod ram;
 pub mod names;
+pub mod fuzzing;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

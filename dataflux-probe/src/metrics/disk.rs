@@ -4,9 +4,10 @@
 //! of their first request has it, and cost nothing because they do not change; a gauge would travel in every envelope, so a
 //! device has one from its first request on.
 //!
-//! A smaller number than before is that of another device under the same number, or of a field that has 32 bits and ran over.
+//! A smaller number than before is that of another device under the same number. Times have 32 bits and run over.
 
 mod file_systems;
+mod times;
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
@@ -23,8 +24,9 @@ use crate::{
 };
 use file_systems::{
     FileSystems,
-    select::{OF_CONTAINERS, WITHOUT_ROOM},
+    select::{COMING_AND_GOING, WITHOUT_ROOM},
 };
+use times::{TIMES, Times};
 
 pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
     name: "disk",
@@ -37,9 +39,10 @@ pub(super) static PLUGIN: Plugin<dyn MetricReader> = Plugin {
 # partitions = false    # series for partitions too, whose requests are also their disk's; default false
 # file_systems = true    # also the room of file systems; default true
 # Types of file systems that are left out, in the place of the default: what has no room of its own or none that anything can
-# fill (proc, tmpfs, overlay, squashfs, iso9660 and the like).
+# fill (proc, devtmpfs, overlay, squashfs, iso9660 and the like). tmpfs is told: /run, /tmp and /dev/shm can be full.
 # exclude_types = [\"tmpfs\", \"overlay\", \"squashfs\"]
-# Mount points that are left out, * is any text, in the place of the default: those that come and go with containers.
+# Mount points that are left out, * is any text, in the place of the default: those that come and go with containers and
+# sessions (/run/user/*), and below /sys.
 # exclude_mounts = [\"/var/lib/docker/*\", \"/var/lib/kubelet/pods/*\"]
 # max_file_systems = 100    # more are left out, which the source's status says; default 100
 # Also file systems that may be elsewhere: NFS, SMB, FUSE, and all other types without a device that are not known to be local.
@@ -90,7 +93,7 @@ static BYTES: MetricDef = MetricDef::running_counter(
 static TIME: MetricDef = MetricDef::running_counter(
     "disk.time",
     Unit::Nanoseconds,
-    "Time from start to completion of all requests, added up; whole milliseconds.",
+    "Time from start to completion of all requests, added up; whole milliseconds, of which the kernel has 32 bits: from 5.15 the probe counts on where they run over, before that the window has no value, and never of partitions.",
     &["operation"],
 );
 static IN_FLIGHT: MetricDef = MetricDef {
@@ -103,13 +106,13 @@ static IN_FLIGHT: MetricDef = MetricDef {
 static BUSY: MetricDef = MetricDef::running_counter(
     "disk.busy",
     Unit::Nanoseconds,
-    "Time in which at least one request was in flight; sampled by the kernel in ticks, whole milliseconds.",
+    "Time in which at least one request was in flight; sampled by the kernel in ticks, whole milliseconds; runs over as disk.time does.",
     &[],
 );
 static WEIGHTED: MetricDef = MetricDef::running_counter(
     "disk.weighted_time",
     Unit::Nanoseconds,
-    "Time of all requests, those in flight included, added up; whole milliseconds.",
+    "Time of all requests, those in flight included, added up; whole milliseconds; runs over as disk.time does.",
     &[],
 );
 
@@ -131,7 +134,7 @@ impl Default for Config {
             partitions: false,
             file_systems: true,
             exclude_types: WITHOUT_ROOM.map(str::to_owned).to_vec(),
-            exclude_mounts: OF_CONTAINERS.map(str::to_owned).to_vec(),
+            exclude_mounts: COMING_AND_GOING.map(str::to_owned).to_vec(),
             max_file_systems: 100,
             remote: false,
             remote_timeout: Time(Duration::from_millis(200)),
@@ -148,8 +151,15 @@ struct Disks {
     /// `/sys/dev/block`: a folder for each device number.
     devices: PathBuf,
     partitions: bool,
-    /// The devices of the last read: by number, their names and whether they are whole disks.
-    known: HashMap<u64, (String, bool)>,
+    /// The devices of the last read, by number.
+    known: HashMap<u64, Known>,
+}
+
+/// A device that was read before.
+struct Known {
+    name: String,
+    /// Of one that has series.
+    times: Option<Times>,
 }
 
 impl Disks {
@@ -165,23 +175,27 @@ impl Disks {
         }
     }
 
-    /// Whether a device is to have series; `None` if it is gone. Asks sysfs only about devices that are new.
-    fn wants(&self, id: u64, name: &str) -> anyhow::Result<Option<bool>> {
-        match self.known.get(&id) {
-            Some((known, wanted)) if known == name => return Ok(Some(*wanted)),
-            _ if self.partitions => return Ok(Some(true)),
-            _ => {}
+    /// A device that is new, if it is not gone already; whether it is a partition, sysfs knows.
+    fn meet(&self, disk: &Disk) -> anyhow::Result<Option<Known>> {
+        let device = self.device(disk.id);
+        let is_there = device.exists();
+        if !is_there && !self.partitions {
+            ensure!(
+                self.devices.is_dir(),
+                "cannot tell disks from partitions without {}",
+                self.devices.display()
+            );
+            return Ok(None);
         }
-        let device = self.devices.join(EntityKind::Device.format_id(id));
-        if device.exists() {
-            return Ok(Some(!device.join("partition").exists()));
-        }
-        ensure!(
-            self.devices.is_dir(),
-            "cannot tell disks from partitions without {}",
-            self.devices.display()
-        );
-        Ok(None)
+        let is_wanted = self.partitions || !device.join("partition").exists();
+        Ok(Some(Known {
+            name: disk.name.clone(),
+            times: is_wanted.then(|| Times::new(&device, disk.times)),
+        }))
+    }
+
+    fn device(&self, id: u64) -> PathBuf {
+        self.devices.join(EntityKind::Device.format_id(id))
     }
 }
 
@@ -193,14 +207,24 @@ impl MetricReader for Disks {
     fn read(&mut self, out: &mut Snapshot) -> anyhow::Result<()> {
         let disks = self.diskstats.read(parse)?;
         let mut known = HashMap::with_capacity(disks.len());
-        for disk in disks {
-            let Some(wanted) = self.wants(disk.id, &disk.name)? else {
-                continue;
+        for mut disk in disks {
+            let before = self.known.remove(&disk.id);
+            let now = match before.filter(|known| known.name == disk.name) {
+                Some(mut now) => {
+                    if let Some(times) = &mut now.times {
+                        disk.times = times.advance(&self.device(disk.id), disk.times);
+                    }
+                    now
+                }
+                None => match self.meet(&disk)? {
+                    Some(now) => now,
+                    None => continue,
+                },
             };
-            if wanted {
+            if now.times.is_some() {
                 disk.push(out);
             }
-            known.insert(disk.id, (disk.name, wanted));
+            known.insert(disk.id, now);
         }
         self.known = known;
         if let Some(file_systems) = &mut self.file_systems {
@@ -210,7 +234,7 @@ impl MetricReader for Disks {
     }
 }
 
-/// A line of `/proc/diskstats` in bytes and nanoseconds. The arrays are in the order of [`OPERATIONS`]; flushes have neither
+/// A line of `/proc/diskstats` in bytes and milliseconds. The arrays are in the order of [`OPERATIONS`]; flushes have neither
 /// bytes nor merges.
 struct Disk {
     id: u64,
@@ -218,10 +242,9 @@ struct Disk {
     requests: [u64; 4],
     merged: [u64; 3],
     bytes: [u64; 3],
-    time: [u64; 4],
     in_flight: u64,
-    busy: u64,
-    weighted: u64,
+    /// Of each operation, busy, and weighted.
+    times: [u64; TIMES],
 }
 
 const OPERATIONS: [&str; 4] = ["read", "write", "discard", "flush"];
@@ -235,7 +258,6 @@ impl Disk {
     fn new(disk: DiskStat) -> anyhow::Result<Self> {
         const CUT: &str = "a line has fewer than 17 numbers, or one that is none";
         let bytes = |sectors: u64| sectors.checked_mul(512).context("too many sectors");
-        let ns = |ms: u64| ms.checked_mul(1_000_000).context("too many milliseconds");
         let (major, minor) = (u64::try_from(disk.major)?, u64::try_from(disk.minor)?);
         ensure!(
             major < 1 << 12 && minor < 1 << 20,
@@ -260,15 +282,15 @@ impl Disk {
                 bytes(disk.sectors_written)?,
                 bytes(disk.sectors_discarded.context(CUT)?)?,
             ],
-            time: [
-                ns(disk.time_reading)?,
-                ns(disk.time_writing)?,
-                ns(disk.time_discarding.context(CUT)?)?,
-                ns(disk.time_flushing.context(CUT)?)?,
-            ],
             in_flight: disk.in_progress,
-            busy: ns(disk.time_in_progress)?,
-            weighted: ns(disk.weighted_time_in_progress)?,
+            times: [
+                disk.time_reading,
+                disk.time_writing,
+                disk.time_discarding.context(CUT)?,
+                disk.time_flushing.context(CUT)?,
+                disk.time_in_progress,
+                disk.weighted_time_in_progress,
+            ],
         })
     }
 
@@ -289,11 +311,14 @@ impl Disk {
                 key: EntityKey::Id(self.id),
             })
         };
+        let ns = self.times.map(|ms| ms.saturating_mul(1_000_000));
+        let [reads, writes, discards, flushes, busy, weighted] = ns;
+        let time = [reads, writes, discards, flushes];
         let by_operation: [(&'static MetricDef, &[u64]); 4] = [
             (&REQUESTS, &self.requests),
             (&MERGED, &self.merged),
             (&BYTES, &self.bytes),
-            (&TIME, &self.time),
+            (&TIME, &time),
         ];
         for (def, values) in by_operation {
             for (operation, &value) in OPERATIONS.into_iter().zip(values) {
@@ -303,8 +328,8 @@ impl Disk {
         if self.has_done_anything() {
             out.gauge(&IN_FLIGHT, entity(), NO_LABELS, self.in_flight as f64);
         }
-        out.counter(&BUSY, entity(), NO_LABELS, self.busy);
-        out.counter(&WEIGHTED, entity(), NO_LABELS, self.weighted);
+        out.counter(&BUSY, entity(), NO_LABELS, busy);
+        out.counter(&WEIGHTED, entity(), NO_LABELS, weighted);
     }
 }
 

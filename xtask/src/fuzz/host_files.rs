@@ -162,3 +162,105 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::MaybeUninit;
+
+    use rustix::fs::inotify;
+
+    use super::*;
+
+    /// These read maps of the kernel, ask the kernel, list folders, or look at the probe's own process.
+    const WITHOUT_FILES: [&str; 10] = [
+        "metadata.agent",
+        "metadata.container",
+        "metadata.containers",
+        "metadata.kubernetes",
+        "metadata.labels",
+        "metrics.block_io",
+        "metrics.clock",
+        "metrics.network",
+        "metrics.probe",
+        "metrics.scheduler",
+    ];
+
+    /// The folders below one, itself included.
+    fn folders(folder: &Path, found: &mut Vec<PathBuf>) {
+        found.push(folder.to_owned());
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                folders(&entry.path(), found);
+            }
+        }
+    }
+
+    /// The files that are opened while something runs.
+    fn opened(below: &Path, run: impl FnOnce()) -> BTreeSet<PathBuf> {
+        let events = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+        let mut watched = Vec::new();
+        folders(below, &mut watched);
+        let watch = |folder| {
+            let flags = inotify::WatchFlags::OPEN;
+            let number = inotify::add_watch(&events, &folder, flags).unwrap();
+            (number, folder)
+        };
+        let watched: Vec<_> = watched.into_iter().map(watch).collect();
+        run();
+        let mut found = BTreeSet::new();
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&events, &mut buffer);
+        while let Ok(event) = events.next() {
+            let folder = watched.iter().find(|(number, _)| *number == event.wd());
+            let is_folder = event.events().contains(inotify::ReadFlags::ISDIR);
+            if let (Some((_, folder)), Some(name), false) = (folder, event.file_name(), is_folder) {
+                found.insert(folder.join(name.to_str().unwrap()));
+            }
+        }
+        found
+    }
+
+    /// A file and its namesakes below the same root: `temp1_crit` of one device is like `temp2_crit` of another.
+    fn kind(path: &Path, host: &Path) -> String {
+        let root = path.strip_prefix(host).unwrap().iter().next().unwrap();
+        let name = Path::new(root).join(path.file_name().unwrap());
+        let name = name.display().to_string();
+        let mut kind = name.replace(|c: char| c.is_ascii_digit(), "#");
+        while kind.contains("##") {
+            kind = kind.replace("##", "#");
+        }
+        kind
+    }
+
+    #[test]
+    fn every_file_that_a_reader_opens_is_fuzzed() {
+        let host = Host::new().unwrap();
+        let below = fs::canonicalize(host.folder.path()).unwrap();
+        let mut fuzzed: BTreeSet<(String, String)> = BTreeSet::new();
+        for known in &host.known {
+            let (reader, path) = known.split_once(' ').unwrap();
+            let path = fs::canonicalize(below.join(path)).unwrap();
+            fuzzed.insert((reader.to_owned(), kind(&path, &below)));
+        }
+        let Registries {
+            metadata, metrics, ..
+        } = Registries::BUILT_IN;
+        let metadata = metadata.iter().map(|it| format!("metadata.{}", it.name));
+        let metrics = metrics.iter().map(|it| format!("metrics.{}", it.name));
+        let mut missing = BTreeSet::new();
+        for reader in metadata.chain(metrics) {
+            if WITHOUT_FILES.contains(&reader.as_str()) {
+                continue;
+            }
+            let files = opened(&below, || drop(host.read(&reader)));
+            if files.is_empty() {
+                missing.insert((reader.clone(), "all".to_owned()));
+            }
+            let kinds = files
+                .iter()
+                .map(|file| (reader.clone(), kind(file, &below)));
+            missing.extend(kinds.filter(|kind| !fuzzed.contains(kind)));
+        }
+        assert!(missing.is_empty(), "not in the corpus: {missing:#?}");
+    }
+}

@@ -78,13 +78,13 @@ pub(super) fn test(given: Option<&Path>) -> anyhow::Result<()> {
 /// A folder of Debian, from the cache if it is there, with both packages and the script.
 fn prepare(first: &Path, second: &Path) -> anyhow::Result<PathBuf> {
     let cache = workspace::root().join("target/debootstrap");
-    let base = cache.join(SUITE);
+    let base = cache.join(format!("{SUITE}-dbus"));
     if !base.is_dir() {
         let unfinished = cache.join("unfinished");
         fs::create_dir_all(&cache).context("cannot make target/debootstrap")?;
         command::run(
             Command::new("debootstrap")
-                .args(["--variant=minbase", "--include=systemd-sysv,adduser"])
+                .args(["--variant=minbase", "--include=systemd-sysv,adduser,dbus"])
                 .arg(SUITE)
                 .arg(&unfinished),
         )?;

@@ -57,6 +57,19 @@ journalctl --unit $unit --output cat --no-pager | tail -20
 echo "== readers"
 grep -q '"reader":"scheduler","status":"ok"' $out || fail "the kernel programs do not work"
 
+echo "== host"
+# What systemd says of this machine, beside what the header says.
+said() { hostnamectl status | sed -n "s/^ *$1: //p"; }
+printf '[metadata.host]\n[metadata.os]\n[metrics.cpu]\n[output.a]\nformatter = "json"\nlogger = "stdout"\n' >/host.toml
+dataflux-probe once --window 100ms --format json --config /host.toml >/host.json
+header() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" /host.json; }
+hostnamectl status || fail "hostnamectl"
+[ "$(header machine_id)" = "$(said 'Machine ID')" ] || fail "machine id: $(header machine_id)"
+[ "$(header boot_id | tr -d -)" = "$(said 'Boot ID')" ] || fail "boot id: $(header boot_id)"
+grep -q "\"host\":{[^}]*\"name\":\"$(said 'Static hostname')\"" /host.json || fail "name: $(cat /host.json)"
+[ "Linux $(header kernel)" = "$(said Kernel)" ] || fail "kernel: $(header kernel)"
+said 'Operating System' | grep -q "$(grep -o '"os":{[^}]*}' /host.json | sed 's/.*"name":"\([^"]*\)".*/\1/')" || fail "system: $(cat /host.json)"
+
 echo "== reload"
 told() { journalctl --unit $unit --output cat --no-pager | grep -q "$1"; }
 cp /etc/dataflux-probe/probe.toml /before.toml

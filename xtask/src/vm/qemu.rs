@@ -50,6 +50,10 @@ pub(crate) struct Ended {
 }
 
 const DISK_BYTES: u64 = 64 << 20;
+/// All of it, in two nodes of the same size.
+const MEMORY_MIB: u64 = 1024;
+/// What firmware says of the one module that it is in. Guests of Arm have no firmware.
+const MODULE: &str = "type=17,loc_pfx=SLOT,manufacturer=Example,part=GUEST-1,speed=3200";
 
 /// Installs or names what runs guests of an architecture.
 pub(crate) fn provide(architecture: Architecture) -> anyhow::Result<()> {
@@ -115,11 +119,14 @@ impl Machine<'_> {
             Accelerator::Tcg => "tcg,thread=single",
         };
         let append = format!(
-            "{console} panic=-1 loglevel=4 cryptomgr.notests mitigations=off random.trust_cpu=1"
+            "{console} panic=-1 loglevel=4 cryptomgr.notests mitigations=off random.trust_cpu=1 psi=1"
         );
         let mut qemu = Command::new(self.program());
         qemu.args(["-machine", machine, "-accel", accelerator, "-cpu", cpu])
-            .args(["-smp", &self.processors.to_string(), "-m", "1024"])
+            .args(["-smp", &self.processors.to_string()])
+            .args(["-m", &MEMORY_MIB.to_string()])
+            .args(nodes(self.processors))
+            .args(["-smbios", MODULE])
             .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot"])
             .arg("-kernel")
@@ -144,6 +151,23 @@ impl Machine<'_> {
             .args(["-device", "virtio-blk-pci,drive=disk,serial=data"]);
         qemu
     }
+}
+
+/// Two nodes with half of the memory each, and half of the processors: the second one has none where there is one only.
+fn nodes(processors: u8) -> Vec<String> {
+    let half = MEMORY_MIB / 2;
+    let first = processors.div_ceil(2);
+    let mut arguments = Vec::new();
+    for (node, processors) in [(0, 0..first), (1, first..processors)] {
+        let processors: String = processors.map(|it| format!(",cpus={it}")).collect();
+        arguments.extend([
+            "-object".to_owned(),
+            format!("memory-backend-ram,id=node{node},size={half}M"),
+            "-numa".to_owned(),
+            format!("node,nodeid={node},memdev=node{node}{processors}"),
+        ]);
+    }
+    arguments
 }
 
 /// Its status, or `None` when its time is over.
@@ -265,6 +289,17 @@ pub(crate) fn last_words(ended: &Ended) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_processor_is_on_one_of_two_nodes() {
+        let of_three = nodes(3).join(" ");
+        assert!(
+            of_three.contains("memdev=node0,cpus=0,cpus=1 "),
+            "{of_three}"
+        );
+        assert!(of_three.ends_with("memdev=node1,cpus=2"), "{of_three}");
+        assert!(nodes(1).join(" ").ends_with("memdev=node1"));
+    }
 
     #[test]
     fn a_kernels_complaint_is_found_with_what_follows() {

@@ -88,14 +88,18 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Whether as much is there as was announced; some keep the connection open even so.
-fn whole(answer: &[u8]) -> bool {
+pub(super) fn whole(answer: &[u8]) -> bool {
     head(answer).is_some_and(|(head, rest)| {
         let length = header(head, "content-length").and_then(|length| length.parse().ok());
         length.is_some_and(|length: usize| rest.len() >= length)
     })
 }
 
-fn body(answer: &[u8]) -> anyhow::Result<String> {
+/// What is behind the head, as the head says.
+///
+/// # Errors
+/// It is not HTTP, not all of it, no text, or its status is not 200.
+pub(super) fn body(answer: &[u8]) -> anyhow::Result<String> {
     let (head, rest) = head(answer).context("the answer is no HTTP")?;
     let mut status = head.lines().next().unwrap_or_default().splitn(3, ' ');
     ensure!(

@@ -25,7 +25,7 @@ fn values(snapshot: &Snapshot, id: u64) -> Vec<u64> {
     let own = snapshot
         .series
         .iter()
-        .filter(|series| series.entity.as_ref().unwrap().key == key);
+        .filter(|series| series.entity.as_ref().is_some_and(|it| it.key == key));
     let values = own.map(|series| match series.value {
         Total::Counter(value) => value,
         Total::Gauge(value) => value as u64,
@@ -38,8 +38,9 @@ fn devices(snapshot: &Snapshot) -> Vec<String> {
     let keys = snapshot
         .series
         .iter()
-        .map(|series| match series.entity.as_ref().unwrap().key {
-            EntityKey::Id(id) => id,
+        // A tmpfs is on none.
+        .filter_map(|series| match series.entity.as_ref()?.key {
+            EntityKey::Id(id) => Some(id),
             _ => panic!("by id"),
         });
     let ids: BTreeSet<u64> = keys.collect();
@@ -75,6 +76,34 @@ fn a_device_that_never_did_anything_has_counters_at_0_and_no_gauge() {
     let snapshot = read("", &context(fixtures()));
     let idle = values(&snapshot, 7 << 20);
     assert_eq!(idle, [0; 16]);
+}
+
+#[test]
+fn times_that_ran_over_go_on_unless_the_disk_is_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let context = context(folder.path());
+    let device = context.roots.sys.join("dev/block/8:0");
+    fs::create_dir_all(&device).unwrap();
+    fs::create_dir_all(&context.roots.proc).unwrap();
+    let mut reader = PLUGIN.build_from("file_systems = false", &context).unwrap();
+    let mut look = |disk: u64, requests: u64, ms: u64| {
+        fs::write(device.join("diskseq"), format!("{disk}\n")).unwrap();
+        let line = format!("8 0 sda {requests} 0 0 {ms} 0 0 0 0 0 {ms} {ms} 0 0 0 0 0 0\n");
+        fs::write(context.roots.proc.join("diskstats"), line).unwrap();
+        let mut snapshot = Snapshot::default();
+        reader.read(&mut snapshot).unwrap();
+        let time = crate::host_file::testing::total(&snapshot, "disk.time", &["read"]);
+        let busy = crate::host_file::testing::total(&snapshot, "disk.busy", &[]);
+        assert_eq!(time, busy);
+        match time {
+            Some(Total::Counter(ns)) => ns / 1_000_000,
+            other => panic!("{other:?}"),
+        }
+    };
+    let last = u64::from(u32::MAX);
+    assert_eq!(look(3, 9, last), last);
+    assert_eq!(look(3, 10, 41), last + 42);
+    assert_eq!(look(4, 10, 40), 40, "another disk");
 }
 
 #[test]

@@ -75,8 +75,9 @@ static ALLOCATIONS: MetricDef = MetricDef {
         fall: Fall::Restart,
     },
     unit: Unit::Count,
-    help: "Pages allocated on a NUMA node as was wanted (hit), though another was wanted (miss), on another though this one was \
-           wanted (foreign), as interleaving wanted, for a task on a processor of the node (local) or of another (other).",
+    help: "Allocations of memory, each of one page or several at once, on a NUMA node as was wanted (hit), though another was \
+           wanted (miss), on another though this one was wanted (foreign), as interleaving wanted, for a task on a processor of \
+           the node (local) or of another (other).",
     labels: &["node", "outcome"],
 };
 

@@ -11,9 +11,10 @@ use crate::{
     pipeline::shape::wildcard,
 };
 
-/// Types that have no room of their own, or none that anything can fill: what the kernel shows as files, what is in memory,
-/// images that are full from the beginning, and layers over other file systems.
-pub(in super::super) const WITHOUT_ROOM: [&str; 36] = [
+/// Types that have no room of their own, or none that anything can fill: what the kernel shows as files, ramfs that has no
+/// limit, images that are full from the beginning, and layers over other file systems. tmpfs has a limit, and programs that
+/// cannot write to `/run`, `/tmp` or `/dev/shm` fail.
+pub(in super::super) const WITHOUT_ROOM: [&str; 35] = [
     "autofs",
     "binfmt_misc",
     "bpf",
@@ -47,15 +48,18 @@ pub(in super::super) const WITHOUT_ROOM: [&str; 36] = [
     "smackfs",
     "squashfs",
     "sysfs",
-    "tmpfs",
     "tracefs",
     "xenfs",
 ];
 
-/// Mount points that come and go with containers.
-pub(in super::super) const OF_CONTAINERS: [&str; 5] = [
+/// Mount points that come and go with containers, services and sessions, and those of what the kernel shows as files: v1's
+/// cgroups are in a tmpfs.
+pub(in super::super) const COMING_AND_GOING: [&str; 8] = [
     "/run/containerd/*",
+    "/run/containers/*",
     "/run/credentials/*",
+    "/run/user/*",
+    "/sys/*",
     "/var/lib/containers/storage/*",
     "/var/lib/docker/*",
     "/var/lib/kubelet/pods/*",
@@ -272,8 +276,13 @@ mod tests {
 4 1 8:2 / /var/lib/kubelet/pods/1/volume rw - ext4 /dev/b rw
 5 1 8:3 / /mnt rw - ext4 /dev/c rw
 6 5 8:4 / /mnt rw - ext4 /dev/d rw
+7 3 0:6 / /run/user/1000 rw - tmpfs tmpfs rw
+8 1 0:7 / /sys/fs/cgroup ro - tmpfs tmpfs ro
+9 10 0:8 / /dev/shm rw - tmpfs tmpfs rw
+10 1 0:9 / /dev rw - devtmpfs udev rw
 ";
-        assert_eq!(names(&of(&Config::default(), mounts).0), ["/", "/mnt"]);
+        let told = ["/", "/run", "/mnt", "/dev/shm"];
+        assert_eq!(names(&of(&Config::default(), mounts).0), told);
         let all = Config {
             exclude_types: Vec::new(),
             exclude_mounts: vec!["/mn?".into()],
@@ -282,7 +291,7 @@ mod tests {
         };
         let (systems, beyond) = of(&all, mounts);
         assert_eq!(names(&systems), ["/", "/proc", "/run"]);
-        assert_eq!(beyond, 1);
+        assert_eq!(beyond, 5);
     }
 
     #[test]
