@@ -280,6 +280,14 @@ provide = 1
 remote_timeout = '1h'
 partition = 1
 partitions = 'x'
+[metrics.cgroup]
+max_depth = 0
+max_devices = 0
+part = 1
+[metrics.process]
+top_cpu = 100000
+top_memory = 'x'
+commands = ['']
 [output.a]
 formatter = 'template'
 logger = 'kafka'
@@ -324,6 +332,8 @@ keep = 'x'
 health.listen health.fill health.file metadata.labels.a b metadata.labels.c d
 metadata.cloud.endpoint metadata.cloud.timeout metadata.cloud.provide
 metrics.disk.remote_timeout metrics.disk.partition metrics.disk.partitions
+metrics.cgroup.max_depth metrics.cgroup.max_devices metrics.cgroup.part
+metrics.process.top_cpu metrics.process.top_memory metrics.process.commands
 output.a.queue_bytes output.a.envelope output.a.spool_bytes output.a.unknown
 output.a.template.line output.a.template.line output.a.template.line output.a.template.line
 output.a.template.missing output.a.template.liine

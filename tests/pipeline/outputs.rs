@@ -99,7 +99,7 @@ fn an_output_that_is_away_delays_no_other_and_loses_nothing() {
     assert_eq!(stream.last(), well.last(), "both have seen every tick");
 }
 
-/// Scenario: one output writes to a pipe that nobody empties, another to a fifo that nobody opens.
+/// Scenario: one output writes to a pipe that nobody empties, another to a file in whose place a fifo comes that nobody opens.
 /// Guarantees: the well output loses and delays nothing, and the probe ends within its limit all the same.
 #[test]
 fn an_output_that_is_stuck_delays_no_other() {
@@ -110,15 +110,18 @@ logger = 'stdout'
 [output.fifo]
 formatter = 'json'
 logger = 'file'
-file.path = 'DIR/fifo'
+file.path = 'DIR/missing/folder/fifo'
 ";
     let mut probe = Probe::prepare(&(WELL.to_owned() + stuck));
+    let pipe = probe.restart_into(Stdio::piped());
+    wait_for(&probe, 2);
+    fs::create_dir_all(probe.path("made/folder")).unwrap();
     let made = Command::new("mkfifo")
-        .arg(probe.path("fifo"))
+        .arg(probe.path("made/folder/fifo"))
         .status()
         .unwrap();
     assert!(made.success());
-    let pipe = probe.restart_into(Stdio::piped());
+    fs::rename(probe.path("made"), probe.path("missing")).unwrap();
     let envelopes = until("the pipe is full", || {
         let envelopes = envelopes(&probe.path("well"));
         let full = envelopes.iter().rev().take(5).all(|envelope| {

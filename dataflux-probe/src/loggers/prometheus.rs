@@ -36,8 +36,7 @@ pub(super) static PLUGIN: Plugin<dyn Logger> = Plugin {
 listen = "127.0.0.1:19100""#,
     metrics: &[],
     build: |section, _context| {
-        let Config { listen } = section.parse()?;
-        match listen.parse::<SocketAddr>() {
+        section.build(|Config { listen }, _| match listen.parse::<SocketAddr>() {
             Ok(address) if address.port() == 0 => {
                 let message = format!("`{listen}` has no port that one could ask on");
                 Err(section.error(Some("listen"), message))
@@ -46,14 +45,14 @@ listen = "127.0.0.1:19100""#,
                 address,
                 listener: None,
                 pages: Arc::default(),
-            })),
+            }) as _),
             Err(_) => {
                 let message = format!(
                     "`{listen}` is not an address with a port, like \"127.0.0.1:19100\" or \"[::1]:19100\""
                 );
                 Err(section.error(Some("listen"), message))
             }
-        }
+        })
     },
 };
 

@@ -25,15 +25,16 @@ pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
 ",
     metrics: &[],
     build: |section, _context| {
-        let config: Config = section.parse()?;
-        if !config.folder.is_absolute() {
-            return Err(section.error(Some("folder"), "is not an absolute path"));
-        }
-        Ok(Box::new(Kubernetes {
-            folder: config.folder,
-            own_cgroup: "/proc/self/cgroup".into(),
-            variable: |name| env::var(name).ok(),
-        }))
+        section.build(|config: Config, _| {
+            if !config.folder.is_absolute() {
+                return Err(section.error(Some("folder"), "is not an absolute path"));
+            }
+            Ok(Box::new(Kubernetes {
+                folder: config.folder,
+                own_cgroup: "/proc/self/cgroup".into(),
+                variable: |name| env::var(name).ok(),
+            }) as _)
+        })
     },
 };
 

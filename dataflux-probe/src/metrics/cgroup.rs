@@ -84,22 +84,23 @@ fn default_parts() -> Vec<Part> {
 
 impl Config {
     fn parse(section: &Section<'_>) -> anyhow::Result<Self> {
-        let config: Self = section.parse()?;
-        let limits = [
-            ("max_depth", config.max_depth, 64),
-            ("max_cgroups", config.max_cgroups, 10_000),
-            ("max_devices", config.max_devices, 10_000),
-        ];
-        for (key, value, most) in limits {
-            if !(1..=most).contains(&value) {
-                let message = format!("{value} is not between 1 and {most}");
-                return Err(section.error(Some(key), message));
+        section.build(|config: Self, problems| {
+            let limits = [
+                ("max_depth", config.max_depth, 64),
+                ("max_cgroups", config.max_cgroups, 10_000),
+                ("max_devices", config.max_devices, 10_000),
+            ];
+            for (key, value, most) in limits {
+                if !(1..=most).contains(&value) {
+                    let message = format!("{value} is not between 1 and {most}");
+                    problems.push(section.error(Some(key), message));
+                }
             }
-        }
-        if config.parts.is_empty() {
-            return Err(section.error(Some("parts"), "is empty; leave the key out for all"));
-        }
-        Ok(config)
+            if config.parts.is_empty() {
+                return Err(section.error(Some("parts"), "is empty; leave the key out for all"));
+            }
+            Ok(config)
+        })
     }
 }
 

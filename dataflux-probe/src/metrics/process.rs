@@ -135,21 +135,22 @@ const fn default_max_commands() -> usize {
 
 impl Config {
     fn parse(section: &Section<'_>) -> anyhow::Result<Self> {
-        let config: Self = section.parse()?;
-        let limits = [
-            ("top_cpu", config.top_cpu, 1000),
-            ("top_memory", config.top_memory, 1000),
-            ("max_commands", config.max_commands, 10_000),
-        ];
-        for (key, value, most) in limits {
-            if value > most {
-                return Err(section.error(Some(key), format!("{value} is more than {most}")));
+        section.build(|config: Self, problems| {
+            let limits = [
+                ("top_cpu", config.top_cpu, 1000),
+                ("top_memory", config.top_memory, 1000),
+                ("max_commands", config.max_commands, 10_000),
+            ];
+            for (key, value, most) in limits {
+                if value > most {
+                    problems.push(section.error(Some(key), format!("{value} is more than {most}")));
+                }
             }
-        }
-        if config.commands.iter().any(String::is_empty) {
-            return Err(section.error(Some("commands"), "no program has an empty name"));
-        }
-        Ok(config)
+            if config.commands.iter().any(String::is_empty) {
+                return Err(section.error(Some("commands"), "no program has an empty name"));
+            }
+            Ok(config)
+        })
     }
 }
 
