@@ -13,7 +13,7 @@ use std::{ptr, sync::Arc};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{Fields, Formatter};
+use super::{Fields, Formatter, numbers::unsigned};
 use crate::{
     model::{Born, Fall, Kind, Metric, MetricDef, Numbered, Source, Unit, Value, WallTime},
     plugin::{Needs, Plugin},
@@ -155,13 +155,13 @@ impl Prometheus {
     fn target(&self, numbered: &Numbered, out: &mut Exposition<'_>) {
         for (section, fields) in self.fields.header(&numbered.envelope.metadata) {
             for (field, value) in fields {
-                let name = || names::label(&format!("{section}_{field}"));
+                let name = [section, "_", field];
                 match value {
-                    Json::String(text) => out.label(&name(), text),
-                    Json::Number(number) => out.label(&name(), &number.to_string()),
-                    Json::Bool(yes) => out.label(&name(), &yes.to_string()),
-                    Json::Null | Json::Array(_) | Json::Object(_) => {}
-                }
+                    Json::String(text) => out.label(&name, text),
+                    Json::Number(number) => out.label(&name, &number.to_string()),
+                    Json::Bool(yes) => out.label(&name, &yes.to_string()),
+                    Json::Null | Json::Array(_) | Json::Object(_) => true,
+                };
             }
         }
         out.target("The host, as the header of its envelopes has it.");
@@ -193,28 +193,32 @@ fn labels(metric: &Metric, out: &mut Exposition<'_>) {
         let kind = entity.kind.name();
         let (id, name) = metric.id_and_name();
         if let Some(name) = name {
-            out.label(kind, name);
+            out.label(&[kind], name);
         }
         if let Some(id) = id {
-            out.label(&format!("{kind}_id"), &entity.kind.format_id(id));
+            let (major, minor) = entity.kind.parts_of_id(id);
+            out.label_of(&[kind, "_id"], |out| {
+                if let Some(major) = major {
+                    unsigned(major, out);
+                    out.push(b':');
+                }
+                unsigned(minor, out);
+            });
         }
         if id.is_none() && name.is_none() {
-            out.label(&format!("{kind}_other"), "true");
+            out.label(&[kind, "_other"], "true");
         }
     }
     for (name, value) in metric.def.labels.iter().zip(&metric.labels) {
-        out.label(&names::label(name), value);
+        out.label(&[name], value);
     }
 }
 
 /// Those that the reader's section gives all its series. One that the series has already is called otherwise.
 fn labels_of_reader(source: &Source, out: &mut Exposition<'_>) {
     for (name, value) in source.labels.iter() {
-        let name = names::label(name);
-        if name == "le" || out.has(&name) {
-            out.label(&format!("reader_{name}"), value);
-        } else {
-            out.label(&name, value);
+        if name == "le" || !out.label(&[name], value) {
+            out.label(&["reader_", name], value);
         }
     }
 }
@@ -236,7 +240,7 @@ fn about_sources(sources: &[Source], out: &mut Exposition<'_>) {
     for (def, value) in values {
         out.begin(def);
         for source in sources {
-            out.label("reader", source.reader);
+            out.label(&["reader"], source.reader);
             labels_of_reader(source, out);
             out.end_of_labels();
         }
@@ -255,8 +259,8 @@ fn about_sources(sources: &[Source], out: &mut Exposition<'_>) {
     out.begin(&UNSUPPORTED);
     for source in sources {
         for def in &source.unsupported {
-            out.label("reader", source.reader);
-            out.label("metric", def.name);
+            out.label(&["reader"], source.reader);
+            out.label(&["metric"], def.name);
             labels_of_reader(source, out);
             out.end_of_labels();
         }

@@ -10,6 +10,7 @@ use super::{
     inbox::Inbox,
     outputs::Outputs,
     state::StateDir,
+    totals::Totals,
 };
 use crate::{
     formatters::rfc3339::Rfc3339,
@@ -104,5 +105,27 @@ impl Feed {
     /// Ends as the probe does.
     pub async fn stop(self, limit: Duration) {
         self.outputs.stop(limit).await;
+    }
+}
+
+/// What an output that tells totals has added up.
+pub struct Sum(Totals);
+
+impl Sum {
+    /// Of nothing yet; its series may take `most` bytes.
+    #[must_use]
+    pub fn new(most: u64) -> Self {
+        Self(Totals::new(most))
+    }
+
+    /// Adds the next window.
+    pub fn add(&mut self, window: &Envelope) {
+        self.0.add(window);
+    }
+
+    /// All of it, for who formats it: to be gone when the next window comes.
+    #[must_use]
+    pub fn told(&self) -> Arc<Envelope> {
+        self.0.told()
     }
 }

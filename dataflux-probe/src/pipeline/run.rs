@@ -84,14 +84,21 @@ impl Pipeline {
         Ok(())
     }
 
-    /// One envelope of one window, read on the calling thread, without the outputs: everything is read, after `window` it is
-    /// read again. Series without change are left out.
+    /// One envelope of one window, read on the calling thread: everything is read, after `window` it is read again. It is cut
+    /// as the first output would get it, which gets nothing; without outputs, series without change are left out.
     ///
     /// # Errors
     /// The kernel gives no random numbers for the stream's id.
     pub fn once(self, window: Duration) -> anyhow::Result<Numbered> {
         let clock = clock::system();
-        let mut readers = Readers::new(self.readers, self.metadata, &self.counters, false);
+        let shape = self.outputs.first().map(|output| Arc::clone(&output.shape));
+        let shape = shape.unwrap_or_default();
+        let mut readers = Readers::new(
+            self.readers,
+            self.metadata,
+            &self.counters,
+            shape.keep_zeros,
+        );
         let mut assembler = Assembler::new(self.names);
         let all = readers.all();
         let baseline = clock();
@@ -112,7 +119,7 @@ impl Pipeline {
         assembler.join(&mut sources);
         readers.select(&mut sources);
         let mut tick = assembler.assemble(at, Arc::clone(&readers.header), sources);
-        let shape = &tick.shape(&Arc::default())[0];
+        let shaped = &tick.shape(&shape)[0];
         Ok(Numbered {
             stream: Arc::new(Stream {
                 id: format!("once-{:016x}", random::bits()?).into(),
@@ -121,7 +128,7 @@ impl Pipeline {
             range: 1..=1,
             part: Part::WHOLE,
             gaps: Vec::new(),
-            envelope: Arc::clone(&shape.envelope),
+            envelope: Arc::clone(&shaped.envelope),
         })
     }
 }

@@ -16,6 +16,7 @@ mod report;
 mod running_probe;
 mod slowdown;
 mod statistics;
+mod totals;
 
 use std::{
     fs,
@@ -74,6 +75,8 @@ enum Part {
     Readers,
     /// MB/s of formatters
     Formatters,
+    /// A tick of an output that is scraped
+    Totals,
 }
 
 /// Set for the second run of this command, after it was rebuilt with new kernel objects.
@@ -88,7 +91,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
     let folder = workspace::root().join("target/bench");
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     let probe = match args.only {
-        Some(Part::Programs) => None,
+        Some(Part::Programs | Part::Formatters | Part::Totals) => None,
         _ => Some(Installation::new(
             probe_binary::build(Profile::Release)?,
             &folder,
@@ -127,7 +130,12 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<()> {
         .filter(|_| wants(Part::Readers))
         .map(|probe| readers::measure(rounds, &probe.program, &folder));
     let formatters = wants(Part::Formatters).then(|| formatters::measure(rounds));
-    let more = [readers.transpose()?, formatters.transpose()?];
+    let totals = wants(Part::Totals).then(|| totals::measure(rounds));
+    let more = [
+        readers.transpose()?,
+        formatters.transpose()?,
+        totals.transpose()?,
+    ];
     let delivery = delivery
         .into_iter()
         .chain(more.into_iter().flatten())

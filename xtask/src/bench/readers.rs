@@ -181,7 +181,8 @@ fn times(rounds: usize, mut read: impl FnMut() -> anyhow::Result<()>) -> anyhow:
     Spread::of(times).context("nothing was read")
 }
 
-fn cpu_time() -> Duration {
+/// CPU time of this thread since it began.
+pub(super) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())

@@ -1,11 +1,6 @@
 //! Writes families in either syntax: metadata once, then samples, none of them twice.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    io::{self, Write as _},
-    ops::Range,
-};
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use serde::Deserialize;
 
@@ -45,12 +40,16 @@ pub(super) struct Exposition<'a> {
     out: &'a mut Vec<u8>,
     family: String,
     decimals: u8,
-    /// Labels of all series of the family, `a="1",b="2"`, one after the other.
+    /// Labels of all series of the family, one after the other: `{a="1",b="2"`, or nothing.
     labels: Vec<u8>,
     /// Where those of each series are.
     series: Vec<Range<usize>>,
     /// Where those of the series begin that is getting its labels.
     begun: usize,
+    /// Where the names of these are.
+    names: Vec<Range<usize>>,
+    /// How each bucket's line of a histogram begins.
+    bucket: Vec<u8>,
 }
 
 impl<'a> Exposition<'a> {
@@ -63,36 +62,47 @@ impl<'a> Exposition<'a> {
             labels: Vec::new(),
             series: Vec::new(),
             begun: 0,
+            names: Vec::new(),
+            bucket: Vec::new(),
         }
     }
 
-    /// Adds a label to the series, unless it has one of that name. One whose value is empty is the same as none.
-    pub(super) fn label(&mut self, name: &str, value: &str) {
-        if value.is_empty() || self.has(name) {
-            return;
+    /// Adds a label to the series, whose name is given in pieces. False if it has one of that name, which stays. One whose value
+    /// is empty is the same as none.
+    pub(super) fn label(&mut self, name: &[&str], value: &str) -> bool {
+        value.is_empty()
+            || self.label_of(name, |out| {
+                out.extend_from_slice(escaped(value, true).as_bytes());
+            })
+    }
+
+    /// The same with a value that is written in place, is not empty and has nothing to escape.
+    pub(super) fn label_of(&mut self, name: &[&str], value: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let end = self.labels.len();
+        let before = if end == self.begun { b'{' } else { b',' };
+        self.labels.push(before);
+        for piece in name {
+            names::label(piece, &mut self.labels);
         }
-        if self.labels.len() > self.begun {
-            self.labels.push(b',');
+        let place = end + 1..self.labels.len();
+        let is_same =
+            |known: &Range<usize>| self.labels[known.clone()] == self.labels[place.clone()];
+        if self.names.iter().any(is_same) {
+            self.labels.truncate(end);
+            return false;
         }
-        self.labels.extend_from_slice(name.as_bytes());
+        self.names.push(place);
         self.labels.extend_from_slice(b"=\"");
-        self.labels
-            .extend_from_slice(escaped(value, true).as_bytes());
+        value(&mut self.labels);
         self.labels.push(b'"');
-    }
-
-    /// Whether the series has a label of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        // In a value the quotes have a backslash before them.
-        let own = &self.labels[self.begun..];
-        let wanted = [b",", name.as_bytes(), b"=\""].concat();
-        own.starts_with(&wanted[1..]) || own.windows(wanted.len()).any(|found| found == wanted)
+        true
     }
 
     /// The series has all its labels.
     pub(super) fn end_of_labels(&mut self) {
         self.series.push(self.begun..self.labels.len());
         self.begun = self.labels.len();
+        self.names.clear();
     }
 
     /// The family that the labels are of which were given, as an information that is always 1.
@@ -104,7 +114,7 @@ impl<'a> Exposition<'a> {
         };
         self.metadata(family, kind, None, help);
         self.family = "target_info".to_owned();
-        self.sample("", 0, None, |out| out.write_all(b"1"));
+        self.sample("", 0, |out| out.push(b'1'));
     }
 
     /// Begins the family of a metric.
@@ -142,49 +152,64 @@ impl<'a> Exposition<'a> {
     pub(super) fn distinct(&self) -> Vec<usize> {
         let labels = |place: usize| &self.labels[self.series[place].clone()];
         let all = 0..self.series.len();
+        if all.len() < 2 {
+            return all.collect();
+        }
         let last: HashMap<&[u8], usize> = all.clone().map(|place| (labels(place), place)).collect();
+        if last.len() == all.len() {
+            return all.collect();
+        }
         all.filter(|&place| last[labels(place)] == place).collect()
     }
 
     /// The value of a counter, in its own unit.
     pub(super) fn counter(&mut self, place: usize, total: u64) {
         let decimals = self.decimals;
-        self.sample("_total", place, None, |out| {
-            numbers::whole(total, decimals, out)
-        });
+        self.sample("_total", place, |out| numbers::whole(total, decimals, out));
     }
 
     /// The value of a gauge, in its own unit.
     pub(super) fn gauge(&mut self, place: usize, value: f64) {
         let decimals = self.decimals;
-        self.sample("", place, None, |out| numbers::float(value, decimals, out));
+        self.sample("", place, |out| numbers::float(value, decimals, out));
     }
 
     /// The value of a gauge that is a whole number.
     pub(super) fn whole(&mut self, place: usize, value: u64) {
-        self.sample("", place, None, |out| numbers::whole(value, 0, out));
+        self.sample("", place, |out| numbers::whole(value, 0, out));
     }
 
     /// A histogram: how many values are at or below each bound, how many there are, their sum.
     pub(super) fn histogram(&mut self, place: usize, bounds: &[Bound], buckets: &Buckets) {
+        let labels = &self.labels[self.series[place].clone()];
+        let before: &[u8] = if labels.is_empty() { b"{" } else { b"," };
+        self.bucket.clear();
+        for piece in [self.family.as_bytes(), b"_bucket", labels, before, b"le=\""] {
+            self.bucket.extend_from_slice(piece);
+        }
         let mut rest = buckets.counts.iter().peekable();
         let mut below = 0;
         for bound in bounds {
             while let Some((_, count)) = rest.next_if(|(bucket, _)| *bucket <= bound.bucket) {
                 below += count;
             }
-            self.sample("_bucket", place, Some(&bound.text), |out| {
-                numbers::whole(below, 0, out)
-            });
+            self.bucket(&bound.text, below);
         }
         let count = buckets.count();
         let decimals = self.decimals;
-        let of_count = |out: &mut Vec<u8>| numbers::whole(count, 0, out);
-        self.sample("_bucket", place, Some("+Inf"), of_count);
-        self.sample("_count", place, None, of_count);
-        self.sample("_sum", place, None, |out| {
-            numbers::whole(buckets.sum, decimals, out)
+        self.bucket("+Inf", count);
+        self.sample("_count", place, |out| numbers::whole(count, 0, out));
+        self.sample("_sum", place, |out| {
+            numbers::whole(buckets.sum, decimals, out);
         });
+    }
+
+    fn bucket(&mut self, bound: &str, count: u64) {
+        for piece in [&*self.bucket, bound.as_bytes(), b"\"} "] {
+            self.out.extend_from_slice(piece);
+        }
+        numbers::whole(count, 0, self.out);
+        self.out.push(b'\n');
     }
 
     /// What must stand at the end.
@@ -194,45 +219,35 @@ impl<'a> Exposition<'a> {
         }
     }
 
-    fn sample(
-        &mut self,
-        suffix: &str,
-        place: usize,
-        bound: Option<&str>,
-        value: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
-    ) {
+    fn sample(&mut self, suffix: &str, place: usize, value: impl FnOnce(&mut Vec<u8>)) {
         let labels = &self.labels[self.series[place].clone()];
+        let after: &[u8] = if labels.is_empty() { b" " } else { b"} " };
         let out = &mut *self.out;
-        out.extend_from_slice(self.family.as_bytes());
-        out.extend_from_slice(suffix.as_bytes());
-        if !labels.is_empty() || bound.is_some() {
-            out.push(b'{');
-            out.extend_from_slice(labels);
-            if let Some(bound) = bound {
-                let comma = if labels.is_empty() { "" } else { "," };
-                for piece in [comma, "le=\"", bound, "\""] {
-                    out.extend_from_slice(piece.as_bytes());
-                }
-            }
-            out.push(b'}');
+        for piece in [self.family.as_bytes(), suffix.as_bytes(), labels, after] {
+            out.extend_from_slice(piece);
         }
-        out.push(b' ');
-        value(out).expect("a vector takes everything");
+        value(out);
         out.push(b'\n');
     }
 }
 
 /// What would end the text or its line, with a backslash.
 fn escaped(text: &str, quotes: bool) -> Cow<'_, str> {
-    let special = |c: char| c == '\\' || c == '\n' || quotes && c == '"';
-    if !text.contains(special) {
+    let quote = if quotes { b'"' } else { b'\\' };
+    let special = |byte: u8| (byte == b'\\') | (byte == b'\n') | (byte == quote);
+    // To look at all of it is quicker than to stop at the first.
+    let found = text
+        .bytes()
+        .fold(false, |found, byte| found | special(byte));
+    if !found {
         return Cow::Borrowed(text);
     }
     let mut escaped = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         match c {
             '\n' => escaped.push_str("\\n"),
-            c if special(c) => escaped.extend(['\\', c]),
+            '\\' => escaped.push_str("\\\\"),
+            '"' if quotes => escaped.push_str("\\\""),
             c => escaped.push(c),
         }
     }

@@ -8,7 +8,10 @@ const PREFIX: &str = "dataflux_";
 /// `dataflux_cpu_time_seconds`: the metric's family, without what a counter's samples have at their end. A name that ends
 /// with its unit does not get it twice.
 pub(super) fn family(def: &MetricDef) -> String {
-    let mut name = PREFIX.to_owned() + &label(def.name);
+    let mut name: String = PREFIX
+        .chars()
+        .chain(def.name.chars().map(allowed))
+        .collect();
     if matches!(def.kind, Kind::Counter { .. })
         && let Some(without) = name.strip_suffix("_total")
     {
@@ -45,8 +48,17 @@ pub(super) const fn decimals(unit: Unit) -> u8 {
     }
 }
 
-/// A name with `_` for every character that names cannot have.
-pub(super) fn label(name: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    name.chars().map(allowed).collect()
+/// Appends a name with `_` for every character that names cannot have.
+pub(super) fn label(name: &str, out: &mut Vec<u8>) {
+    let is_plain = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric();
+    if name.bytes().all(is_plain) {
+        out.extend_from_slice(name.as_bytes());
+    } else {
+        out.extend(name.chars().map(|c| allowed(c) as u8));
+    }
+}
+
+/// The character itself, or what stands in its place; ASCII.
+const fn allowed(c: char) -> char {
+    if c.is_ascii_alphanumeric() { c } else { '_' }
 }

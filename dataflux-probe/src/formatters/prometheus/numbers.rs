@@ -1,32 +1,40 @@
 //! Numbers in base units: whole ones exactly, others as the shortest text that is the same number again.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
+
+use crate::formatters::numbers::{LONGEST, put, unsigned};
 
 /// A whole number, moved by so many decimals: every digit of it is written.
-pub(super) fn whole(value: u64, decimals: u8, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn whole(value: u64, decimals: u8, out: &mut Vec<u8>) {
     let one = 10_u64.pow(decimals.into());
-    write!(out, "{}", value / one)?;
+    unsigned(value / one, out);
     let rest = value % one;
     if rest > 0 {
-        write!(out, ".{rest:0width$}", width = usize::from(decimals))?;
-        while out.last() == Some(&b'0') {
-            out.pop();
+        // The one more in front brings the zeros after the point along, and has the place of the point.
+        let mut digits = [0; LONGEST];
+        let mut length = put(one + rest, &mut digits);
+        digits[0] = b'.';
+        while digits[length - 1] == b'0' {
+            length -= 1;
         }
+        out.extend_from_slice(&digits[..length]);
     }
-    Ok(())
 }
 
 /// A number of any kind, moved by so many decimals.
-pub(super) fn float(value: f64, decimals: u8, out: &mut Vec<u8>) -> io::Result<()> {
+pub(super) fn float(value: f64, decimals: u8, out: &mut Vec<u8>) {
     let value = value / 10_f64.powi(decimals.into());
-    if value.is_nan() {
-        out.write_all(b"NaN")
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        if value.is_sign_negative() {
+            out.push(b'-');
+        }
+        unsigned(value.abs() as u64, out);
+    } else if value.is_nan() {
+        out.extend_from_slice(b"NaN");
     } else if value.is_infinite() {
-        out.write_all(if value > 0.0 { b"+Inf" } else { b"-Inf" })
-    } else if value.fract() == 0.0 && value.abs() < 1e15 {
-        write!(out, "{value}")
+        out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
     } else {
-        write!(out, "{value:?}")
+        write!(out, "{value:?}").expect("a vector takes everything");
     }
 }
 

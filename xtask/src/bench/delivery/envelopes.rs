@@ -9,7 +9,7 @@ use dataflux_probe::{
     kernel::Kernel,
     metadata::names::Names,
     model::{EntityKey, EntityKind, Envelope, Metric, Value},
-    pipeline::Pipeline,
+    pipeline::{Output, Pipeline},
 };
 
 use crate::workspace;
@@ -18,11 +18,22 @@ use crate::workspace;
 const DISKS: usize = 2;
 const INTERFACES: usize = 3;
 
-/// One window of this length, read by the readers of `deploy/probe.toml`.
+/// One window of this length, read by the readers of `deploy/probe.toml`, without what has not changed.
 ///
 /// # Errors
 /// The configuration is wrong, or the readers do not run.
 pub(in super::super) fn read(window: Duration) -> anyhow::Result<Envelope> {
+    read_for(Vec::new(), window)
+}
+
+/// The same as the first of these outputs would get it.
+///
+/// # Errors
+/// As [`read`].
+pub(in super::super) fn read_for(
+    outputs: Vec<Output>,
+    window: Duration,
+) -> anyhow::Result<Envelope> {
     let path = workspace::root().join("deploy/probe.toml");
     let config = Config::load(&path, Registries::BUILT_IN)?;
     let kernel = Kernel::new(
@@ -39,7 +50,7 @@ pub(in super::super) fn read(window: Duration) -> anyhow::Result<Envelope> {
     let pipeline = Pipeline {
         readers,
         metadata: config.metadata,
-        outputs: Vec::new(),
+        outputs,
         names: Names::new(config.context.roots.sys),
         counters: config.context.counters,
         state_dir: None,

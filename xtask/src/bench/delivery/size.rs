@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use dataflux_probe::{
     config::{Config, Registries},
     formatters::Formatter,
-    model::{EntityKind, Envelope, Numbered, Part, Stream},
+    model::{EntityKind, Envelope, Metadata, Numbered, Part, Source, Stream},
 };
 
 use super::{
@@ -48,6 +48,7 @@ pub(super) fn measure(rounds: usize, folder: &Path) -> anyhow::Result<Section> {
     for (what, envelope) in [("idle", &idle), ("under load", &busy)] {
         rows.extend(sizes(what, envelope, &*json)?);
     }
+    rows.extend(shares(&busy, &*json)?);
     rows.push(zeros(&idle));
     rows.extend(speed(rounds, &busy, &*json)?);
     Ok(Section {
@@ -120,6 +121,32 @@ fn sizes(what: &str, envelope: &Envelope, json: &dyn Formatter) -> anyhow::Resul
             Some(Bar::AtMost(PACKED_BAR)),
         ),
     ])
+}
+
+/// What of the envelope is its header, and what is each source, the largest first.
+fn shares(envelope: &Envelope, json: &dyn Formatter) -> anyhow::Result<Vec<Row>> {
+    let scaled = envelopes::scaled(envelope);
+    let size = |metadata: &Arc<Metadata>, sources: &[Source]| {
+        let envelope = Envelope {
+            window: scaled.window,
+            metadata: Arc::clone(metadata),
+            sources: sources.to_vec(),
+        };
+        anyhow::Ok(format(json, &numbered(&Arc::new(envelope), 1))?.len())
+    };
+    let (nobody, header) = (Arc::default(), &scaled.metadata);
+    let empty = size(&nobody, &[])?;
+    let mut parts = vec![("the header".to_owned(), size(header, &[])? - empty)];
+    for source in &scaled.sources {
+        let what = format!("{}, {} series", source.reader, source.metrics.len());
+        parts.push((what, size(&nobody, std::slice::from_ref(source))? - empty));
+    }
+    parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let row = |(what, bytes): (String, usize)| {
+        let what = format!("of the JSON under load: {what}");
+        Row::new(what, "KiB", bytes as f64 / KIB, None)
+    };
+    Ok(parts.into_iter().map(row).collect())
 }
 
 /// Counters and histograms in it of which nothing is to be told.
