@@ -52,7 +52,14 @@ pub(super) fn signed(value: i64, out: &mut Vec<u8>) {
 /// Appends the shortest text that reads as exactly this number. It always has a decimal point or an exponent; what is not
 /// finite is `NaN`, `inf` or `-inf`.
 pub(super) fn float(value: f64, out: &mut Vec<u8>) {
-    if value.is_finite() {
+    // Most gauges are whole, and all digits of those below this are certain.
+    if value.abs() < 1e15 && value.fract() == 0.0 {
+        if value.is_sign_negative() {
+            out.push(b'-');
+        }
+        unsigned(value.abs() as u64, out);
+        out.extend_from_slice(b".0");
+    } else if value.is_finite() {
         serde_json::to_writer(out, &value).expect("a number can be written to memory");
     } else if value.is_nan() {
         out.extend_from_slice(b"NaN");
@@ -62,12 +69,19 @@ pub(super) fn float(value: f64, out: &mut Vec<u8>) {
 }
 
 /// Writes the digits of a number to the start of `place`, which has room for [`LONGEST`], and says how many they are.
-pub(super) fn put(mut value: u64, place: &mut [u8]) -> usize {
+#[inline]
+pub(super) fn put(value: u64, place: &mut [u8]) -> usize {
     if value < 1000 {
         let small = SMALL[value as usize];
         place[..4].copy_from_slice(&small);
         return usize::from(small[3]);
     }
+    put_long(value, place)
+}
+
+/// Not below 1000. A function of its own, so that small numbers do without what it needs.
+#[inline(never)]
+fn put_long(mut value: u64, place: &mut [u8]) -> usize {
     // Three at a time from the end.
     let mut digits = [b'0'; LONGEST];
     let mut start = digits.len();
@@ -85,8 +99,8 @@ pub(super) fn put(mut value: u64, place: &mut [u8]) -> usize {
     digits.len()
 }
 
-/// With zeros in front.
-fn all_three(value: u64) -> [u8; 3] {
+/// A number below 1000 with zeros in front.
+pub(super) fn all_three(value: u64) -> [u8; 3] {
     let [first, second, third, length] = SMALL[value as usize];
     match length {
         1 => [b'0', b'0', first],
@@ -124,6 +138,15 @@ mod tests {
             let text = text(|out| float(value, out));
             let read: f64 = text[1..].parse().unwrap();
             prop_assert!(read.to_bits() == value.to_bits() || read.is_nan() && value.is_nan(), "{text}");
+        }
+
+        #[test]
+        fn whole_doubles_are_those_of_serde_json(value: i64, shift in 0_u32..64) {
+            let value = (value >> shift) as f64;
+            for value in [value, -value, 1e15, 1e15 - 1.0, -0.0] {
+                let expected = serde_json::to_string(&value).unwrap();
+                prop_assert_eq!(text(|out| float(value, out)), format!("={expected}"));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::numbers::all_three;
 use crate::model::WallTime;
 
 const NANOSECONDS: i64 = 1_000_000_000;
@@ -36,23 +37,23 @@ pub(super) fn text(time: WallTime) -> [u8; 30] {
     let (year, month, day) = date(seconds.div_euclid(DAY_SECONDS));
     let second = seconds.rem_euclid(DAY_SECONDS);
     let mut text = TEMPLATE;
-    // 64 bits of nanoseconds reach from 1677 to 2262.
     for (place, value) in [
-        (0..4, year),
+        (1..4, year % 1000),
         (5..7, month),
         (8..10, day),
         (11..13, second / 3600),
         (14..16, second / 60 % 60),
         (17..19, second % 60),
-        (20..29, nanoseconds),
+        (20..23, nanoseconds / 1_000_000),
+        (23..26, nanoseconds / 1000 % 1000),
+        (26..29, nanoseconds % 1000),
     ] {
-        // None is as large as that; 32 bits are divided sooner.
-        let mut value = u32::try_from(value).unwrap_or_default();
-        for digit in text[place].iter_mut().rev() {
-            *digit += u8::try_from(value % 10).unwrap_or_default();
-            value /= 10;
-        }
+        let digits = all_three(value.unsigned_abs());
+        let start = digits.len() - place.len();
+        text[place].copy_from_slice(&digits[start..]);
     }
+    // 64 bits of nanoseconds reach from 1677 to 2262.
+    text[0] = if year < 2000 { b'1' } else { b'2' };
     text
 }
 

@@ -29,22 +29,34 @@ pub(super) fn measure(rounds: usize) -> anyhow::Result<Section> {
     let record = size::numbered(&envelope, 1);
     let json = size::format(&*formatter("json")?, &record)?;
     let tree: serde_json::Value = serde_json::from_slice(&json)?;
-    let mut rows = vec![
-        row("serde_json, a tree of the JSON document", rounds, |out| {
+    let mut subjects = vec![
+        Subject::new("serde_json, a tree of the JSON document", |out| {
             Ok(serde_json::to_writer(out, &tree)?)
-        })?,
-        row("write!, a line a series", rounds, |out| {
+        }),
+        Subject::new("write!, a line a series", |out| {
             out.extend_from_slice(plain(&record)?.as_bytes());
             Ok(())
-        })?,
+        }),
     ];
     for plugin in formatters::REGISTRY {
         let formatter = formatter(plugin.name)?;
-        let row = row(plugin.name, rounds, |out| {
-            formatter.format(&record, envelope.window.stop, out)
-        });
-        rows.push(row.with_context(|| format!("formatting as {}", plugin.name))?);
+        let (record, stop) = (&record, envelope.window.stop);
+        let format = move |out: &mut Vec<u8>| {
+            let formatted = formatter.format(record, stop, out);
+            formatted.with_context(|| format!("formatting as {}", plugin.name))
+        };
+        subjects.push(Subject::new(plugin.name, format));
     }
+    // Each once a round, so that what disturbs one disturbs the others as well.
+    for _ in 0..rounds {
+        for subject in &mut subjects {
+            subject.measure()?;
+        }
+    }
+    let rows = subjects
+        .into_iter()
+        .map(Subject::row)
+        .collect::<anyhow::Result<_>>()?;
     let series: usize = envelope
         .sources
         .iter()
@@ -99,17 +111,39 @@ fn plain(record: &Numbered) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn row(
-    what: &str,
-    rounds: usize,
-    mut write: impl FnMut(&mut Vec<u8>) -> anyhow::Result<()>,
-) -> anyhow::Result<Row> {
-    let mut buffer = Vec::new();
-    let mut rates = Vec::new();
-    for _ in 0..rounds {
-        rates.push(size::rate(&mut buffer, &mut write)?);
+type Write<'a> = Box<dyn FnMut(&mut Vec<u8>) -> anyhow::Result<()> + 'a>;
+
+/// Something that writes the envelope.
+struct Subject<'a> {
+    what: &'static str,
+    write: Write<'a>,
+    buffer: Vec<u8>,
+    rates: Vec<f64>,
+}
+
+impl<'a> Subject<'a> {
+    fn new(what: &'static str, write: impl FnMut(&mut Vec<u8>) -> anyhow::Result<()> + 'a) -> Self {
+        Self {
+            what,
+            write: Box::new(write),
+            buffer: Vec::new(),
+            rates: Vec::new(),
+        }
     }
-    let spread = Spread::of(rates).context("no round was measured")?;
-    let what = format!("{what}: {:.1} KiB", buffer.len() as f64 / 1024.0);
-    Ok(Row::of_rounds(what, "MB/s", spread, None))
+
+    fn measure(&mut self) -> anyhow::Result<()> {
+        let rate = size::rate(&mut self.buffer, &mut self.write)?;
+        self.rates.push(rate);
+        Ok(())
+    }
+
+    fn row(self) -> anyhow::Result<Row> {
+        let spread = Spread::of(self.rates).context("no round was measured")?;
+        let what = format!(
+            "{}: {:.1} KiB",
+            self.what,
+            self.buffer.len() as f64 / 1024.0
+        );
+        Ok(Row::of_rounds(what, "MB/s", spread, None))
+    }
 }

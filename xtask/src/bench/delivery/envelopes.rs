@@ -18,6 +18,26 @@ use crate::workspace;
 const DISKS: usize = 2;
 const INTERFACES: usize = 3;
 
+/// The configuration that the probe comes with.
+fn configuration() -> anyhow::Result<Config> {
+    let path = workspace::root().join("deploy/probe.toml");
+    Ok(Config::load(&path, Registries::BUILT_IN)?)
+}
+
+/// The envelope as most ticks give it: without the readers that this configuration reads less often than others.
+///
+/// # Errors
+/// The configuration is wrong.
+pub(super) fn of_most_ticks(envelope: &Envelope) -> anyhow::Result<Envelope> {
+    let config = configuration()?;
+    let mut envelope = envelope.clone();
+    envelope.sources.retain(|source| {
+        let mut readers = config.readers.iter();
+        readers.any(|reader| reader.name == source.reader && reader.interval == config.interval)
+    });
+    Ok(envelope)
+}
+
 /// One window of this length, read by the readers of `deploy/probe.toml`, without what has not changed.
 ///
 /// # Errors
@@ -34,8 +54,7 @@ pub(in super::super) fn read_for(
     outputs: Vec<Output>,
     window: Duration,
 ) -> anyhow::Result<Envelope> {
-    let path = workspace::root().join("deploy/probe.toml");
-    let config = Config::load(&path, Registries::BUILT_IN)?;
+    let config = configuration()?;
     let kernel = Kernel::new(
         config.context.roots.clone(),
         Arc::clone(&config.context.counters),
