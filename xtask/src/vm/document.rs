@@ -55,10 +55,10 @@ const REASONS: &str = "\n## Reasons\n\n";
 const INTRODUCTION: &str = "# Kernels
 
 Written by `cargo xtask kernel-test --record` with `--vm KERNEL...` or `--matrix`: the kernel tests as root in guests that
-run these kernels of Debian, with a virtio disk, null_blk, network namespaces with veth, cgroups of both versions, and two
-processors emulated by one thread. Each kernel's results are of the last run that was recorded of it; `left out` are tests that
-the run was not asked for. A name is a series; the cloud flavour on x86_64 if it says nothing else. All of them run the same
-kernel objects.
+run these kernels of Debian, with a virtio disk, null_blk, network namespaces with veth, cgroups of both versions, two
+NUMA nodes, firmware that tells of memory (x86_64), and two processors emulated by one thread. Each kernel's results are of
+the last run that was recorded of it; `left out` are tests that the run was not asked for. A name is a series; the cloud flavour
+on x86_64 if it says nothing else. All of them run the same kernel objects.
 Big-endian and 32-bit machines are out of scope.
 
 ";
