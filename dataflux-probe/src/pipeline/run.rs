@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
@@ -88,7 +89,7 @@ impl Pipeline {
     /// as the first output would get it, which gets nothing; without outputs, series without change are left out.
     ///
     /// # Errors
-    /// The kernel gives no random numbers for the stream's id.
+    /// The kernel gives no random numbers for the stream's id, or the output wants none of the readers.
     pub fn once(self, window: Duration) -> anyhow::Result<Numbered> {
         let clock = clock::system();
         let shape = self.outputs.first().map(|output| Arc::clone(&output.shape));
@@ -119,7 +120,8 @@ impl Pipeline {
         assembler.join(&mut sources);
         readers.select(&mut sources);
         let mut tick = assembler.assemble(at, Arc::clone(&readers.header), sources);
-        let shaped = &tick.shape(&shape)[0];
+        let shaped = tick.shape(&shape).first();
+        let shaped = shaped.context("the output wants none of the readers")?;
         Ok(Numbered {
             stream: Arc::new(Stream {
                 id: format!("once-{:016x}", random::bits()?).into(),

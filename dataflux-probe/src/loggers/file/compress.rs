@@ -57,9 +57,9 @@ impl Compress {
         }
     }
 
-    /// Puts a compressed file in the place of a file, if nobody has locked that; leaves it when `ending` becomes true. At no time are the records in neither of them,
-    /// whatever happens; what is left of an interruption has a name of its own, or the same time of its last change as the
-    /// file. Gives whether it was done.
+    /// Puts a compressed file in the place of a file, if nobody has locked that; leaves it when `ending` becomes true. At no
+    /// time are the records in neither of them, whatever happens; what is left of an interruption has a name of its own, or
+    /// the same time of its last change as the file. Gives whether it was done.
     pub(super) fn replace(
         self,
         path: &Path,
