@@ -14,6 +14,7 @@ use super::{
     qemu::{self, Accelerator, Ended, Machine},
     userland,
 };
+use crate::command::say;
 
 /// What a guest is asked to do.
 #[derive(Debug, Clone)]
@@ -115,7 +116,11 @@ pub(crate) fn initramfs(
     Ok((archive.finish(), missing.collect()))
 }
 
-/// Boots a kernel with a job; `hear` gets each test as it ends.
+/// How long a guest may take to its first process; emulated ones take a minute on a busy machine.
+const BOOT: Duration = Duration::from_secs(240);
+
+/// Boots a kernel with a job; `hear` gets each test as it ends. A boot that hangs before the guest's first process has none of
+/// the probe in it: it is told, and tried once more.
 pub(crate) fn run(
     kernel: &Kernel,
     programs: &Programs,
@@ -135,16 +140,29 @@ pub(crate) fn run(
         initramfs: &initramfs,
         folder: &folder,
         limit: job.all,
+        silence: BOOT,
     };
-    let mut report = Report {
-        troubles: missing,
-        ..Report::default()
+    let mut boot = || -> anyhow::Result<_> {
+        let mut report = Report {
+            troubles: missing.clone(),
+            ..Report::default()
+        };
+        let ended = machine.run(|line| {
+            let known = report.tests.len();
+            report.take(line);
+            report.tests[known..].iter().for_each(&mut hear);
+        })?;
+        Ok((report, ended))
     };
-    let ended = machine.run(|line| {
-        let known = report.tests.len();
-        report.take(line);
-        report.tests[known..].iter().for_each(&mut hear);
-    })?;
+    let (mut report, mut ended) = boot()?;
+    if report.release.is_empty() && ended.status.is_none() {
+        let words = qemu::last_words(&ended);
+        say(format_args!(
+            "{}: hangs at boot, once more:\n{words}",
+            kernel.name
+        ));
+        (report, ended) = boot()?;
+    }
     report.close(&ended, job.all);
     Ok(report)
 }
@@ -239,6 +257,7 @@ impl Report {
         }
         if !self.complete {
             let why = match ended.status {
+                None if self.release.is_empty() => "hung at boot, twice".to_owned(),
                 None => format!("ended after {} s, its limit", limit.as_secs()),
                 Some(status) => format!("ended early, qemu with {status}"),
             };

@@ -26,6 +26,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) folder: &'a Path,
     /// When it is ended.
     pub(crate) limit: Duration,
+    /// How long it may take until it reports anything.
+    pub(crate) silence: Duration,
 }
 
 /// Who runs a guest's instructions.
@@ -83,7 +85,7 @@ impl Machine<'_> {
             .stderr(errors)
             .spawn()
             .with_context(|| format!("cannot run {}", self.program()))?;
-        let watched = watch(&mut child, &at("results"), self.limit, &mut hear);
+        let watched = self.watch(&mut child, &at("results"), &mut hear);
         if !matches!(watched, Ok(Some(_))) {
             child.kill()?;
             child.wait()?;
@@ -96,6 +98,33 @@ impl Machine<'_> {
             console: text("console"),
             errors: text("errors"),
         })
+    }
+
+    /// Its status, or `None` when its time is over.
+    fn watch(
+        &self,
+        child: &mut Child,
+        results: &Path,
+        hear: &mut impl FnMut(&str),
+    ) -> anyhow::Result<Option<ExitStatus>> {
+        let begin = Instant::now();
+        let mut lines = Lines::open(results)?;
+        let mut silent = true;
+        loop {
+            let status = child.try_wait()?;
+            lines.read(&mut |line| {
+                silent = false;
+                hear(line);
+            })?;
+            if status.is_some() {
+                return Ok(status);
+            }
+            let limit = if silent { self.silence } else { self.limit };
+            if begin.elapsed() > limit {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn program(&self) -> String {
@@ -170,28 +199,6 @@ fn nodes(processors: u8) -> Vec<String> {
     arguments
 }
 
-/// Its status, or `None` when its time is over.
-fn watch(
-    child: &mut Child,
-    results: &Path,
-    limit: Duration,
-    hear: &mut impl FnMut(&str),
-) -> anyhow::Result<Option<ExitStatus>> {
-    let begin = Instant::now();
-    let mut lines = Lines::open(results)?;
-    loop {
-        let status = child.try_wait()?;
-        lines.read(hear)?;
-        if status.is_some() {
-            return Ok(status);
-        }
-        if begin.elapsed() > limit {
-            return Ok(None);
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// The complete lines of a file that grows.
 struct Lines {
     file: File,
@@ -247,6 +254,7 @@ pub(crate) fn accelerator(architecture: Architecture, image: &Path) -> anyhow::R
                 initramfs: &initramfs,
                 folder: folder.path(),
                 limit: PATIENCE,
+                silence: PATIENCE,
             };
             // Without a first process a kernel that came so far panics, and the machine ends.
             let boots = machine.run(|_| {})?.console.contains("Kernel panic");
