@@ -12,6 +12,8 @@ use anyhow::{Context as _, anyhow};
 use procfs::{ProcError, ProcResult};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::raw_name::shown;
+
 /// A file of `/proc` that is read again and again. It stays open between reads, which spares the kernel setting it up anew.
 #[derive(Debug)]
 pub(crate) struct HostFile {
@@ -30,7 +32,8 @@ impl HostFile {
         }
     }
 
-    /// Reads all of the file and gives it to `parse`. Bytes that are not UTF-8 (names can have them) are replaced.
+    /// Reads all of the file and gives it to `parse`. Bytes that are not UTF-8 (names can have them) are
+    /// escaped, see [`shown`].
     ///
     /// # Errors
     /// The file cannot be read, does not end with a whole line, or `parse` refuses it. All name the file.
@@ -38,7 +41,7 @@ impl HostFile {
         &mut self,
         parse: impl FnOnce(&str) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        self.read_bytes(|text| parse(&String::from_utf8_lossy(text)))
+        self.read_bytes(|text| parse(&shown(text)))
     }
 
     /// As [`HostFile::read`], with the bytes as they are.
@@ -277,10 +280,10 @@ pub(crate) fn first_line(path: &Path) -> Option<String> {
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-/// A small file; `None` if it cannot be read. Bytes that are not UTF-8 are replaced.
+/// A small file; `None` if it cannot be read. Bytes that are not UTF-8 are escaped, see [`shown`].
 pub(crate) fn text(path: &Path) -> Option<String> {
     match fs::read(path) {
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(bytes) => Some(shown(&bytes).into_owned()),
         Err(error) => {
             tracing::debug!("cannot read {}: {error}", path.display());
             None

@@ -11,6 +11,7 @@ mod http;
 pub mod kernel;
 pub mod privileges;
 mod host_file;
+mod raw_name;
 mod cgroups;
 mod mounts;
 mod question;

@@ -1,6 +1,7 @@
 //! The mounts of a mount namespace, from `/proc/<pid>/mountinfo`.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     ffi::OsStr,
     fs,
@@ -12,6 +13,8 @@ use std::{
 };
 
 use anyhow::Context as _;
+
+use crate::raw_name::shown;
 
 /// A line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,11 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
+    /// Where it is mounted, as text.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        shown(self.point.as_os_str().as_bytes())
+    }
+
     /// The number of its device, as the envelope has it, if its file system is on one.
     pub(crate) fn block_device(&self) -> Option<u64> {
         (self.device >> 20 != 0).then_some(self.device)
@@ -78,8 +86,8 @@ pub(crate) fn parse(mountinfo: &[u8]) -> anyhow::Result<Vec<Mount>> {
     let lines = lines.filter(|line| !line.is_empty());
     lines
         .map(|line| {
-            let shown = || format!("`{}` is no mount", String::from_utf8_lossy(line));
-            mount(line).with_context(shown)
+            let complaint = || format!("`{}` is no mount", shown(line));
+            mount(line).with_context(complaint)
         })
         .collect()
 }
@@ -95,7 +103,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
     let point = decoded(words.next()?);
     let options = words.next()?;
     words.find(|&word| word == b"-")?;
-    let kind = String::from_utf8_lossy(&decoded(words.next()?)).into_owned();
+    let kind = shown(&decoded(words.next()?)).into_owned();
     let source = decoded(words.next()?);
     let read_only = is_read_only(options) || is_read_only(words.next()?);
     let path = |bytes: &[u8]| Path::new(OsStr::from_bytes(bytes)).to_owned();

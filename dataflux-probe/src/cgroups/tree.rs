@@ -17,6 +17,8 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, stat, statat};
 
+use crate::raw_name::shown;
+
 /// Far above what machines have. The rest of a larger hierarchy is not seen.
 const MOST: usize = 16_384;
 
@@ -156,7 +158,8 @@ impl Cgroup {
         self.depth
     }
 
-    /// Below the root: `/` for the root, `/system.slice/cron.service`. Bytes that are not UTF-8 are replaced.
+    /// Below the root: `/` for the root, `/system.slice/cron.service`. Bytes that are not UTF-8 are escaped, see
+    /// [`shown`], as in the text of `/proc/PID/cgroup`.
     pub(crate) fn path(&self) -> &Arc<str> {
         &self.path
     }
@@ -233,7 +236,7 @@ impl Cgroup {
             let child = known.map_or_else(
                 || {
                     let above = self.path.strip_suffix('/').unwrap_or(&self.path);
-                    let path = format!("{above}/{}", name.to_string_lossy()).into();
+                    let path = format!("{above}/{}", shown(name.as_bytes())).into();
                     Self::new(entry.ino(), name.to_owned(), path, self.depth + 1)
                 },
                 |place| before.swap_remove(place),
@@ -324,6 +327,25 @@ mod tests {
         expect("/unified/a/c");
         fs::remove_dir_all(root.join("user.slice")).unwrap();
         expect("/unified");
+    }
+
+    #[test]
+    fn names_that_differ_in_bytes_that_are_no_text_stay_two_as_processes_tell_them() {
+        let sys = tempfile::tempdir().unwrap();
+        let root = sys.path().join("fs/cgroup");
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("cgroup.controllers"), "").unwrap();
+        for name in [b"a\xff", b"a\xfe"] {
+            fs::create_dir(root.join(OsStr::from_bytes(name))).unwrap();
+        }
+        let mut tree = Tree::unified(sys.path());
+        tree.refresh().unwrap();
+        let found: Vec<_> = paths(&tree).into_keys().collect();
+        assert_eq!(found, ["/", r"/a\xfe", r"/a\xff"]);
+        let told = sys.path().join("cgroup");
+        fs::write(&told, b"0::/a\xff\n").unwrap();
+        let told = crate::host_file::text(&told).unwrap();
+        assert_eq!(super::super::telling(&told), Some(&*found[2]));
     }
 
     #[test]

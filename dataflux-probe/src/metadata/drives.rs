@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
+    os::unix::ffi::OsStrExt as _,
     path::Path,
 };
 
@@ -20,6 +21,7 @@ use crate::{
     model::Metadata,
     mounts::{self, Mount},
     plugin::{Needs, Plugin, Roots},
+    raw_name::shown,
 };
 
 pub(super) static PLUGIN: Plugin<dyn MetadataReader> = Plugin {
@@ -94,7 +96,7 @@ impl MetadataReader for Drives {
             devices_on(&folder, &files, &mut devices);
             let own = devices.iter().filter_map(|device| points.get(device));
             drive.mounts = own.flatten().cloned().collect();
-            disks.insert(name.to_string_lossy().replace('!', "/"), drive);
+            disks.insert(shown(name.as_bytes()).replace('!', "/"), drive);
         }
         let section = super::section([
             ("disks", Some(serde_json::to_value(disks)?)),
@@ -175,7 +177,7 @@ fn points(mountinfo: &Path, root: &Path) -> HashMap<u64, Vec<String>> {
     }
     let named = |mut mounts: Vec<&Mount>| {
         mounts.sort_by_key(|mount| (!mount.whole, mount.point.as_os_str().len()));
-        let names = mounts.iter().map(|mount| mount.point.to_string_lossy());
+        let names = mounts.iter().map(|mount| mount.name());
         names.take(POINTS).map(|name| name.into_owned()).collect()
     };
     on.into_iter()

@@ -7,6 +7,7 @@ use crate::{
     cgroups::{self, Owner},
     mounts,
     pipeline::spool::fuzzing::Target,
+    raw_name::shown,
 };
 
 /// All of them.
@@ -36,7 +37,7 @@ fn outcome(of: impl Hash) -> u64 {
 
 /// Text like `/proc/PID/cgroup`, each line of which is taken for a path, too.
 fn cgroup_path(data: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(data);
+    let text = shown(data);
     let telling = cgroups::telling(&text);
     assert!(telling.is_none_or(|path| path.starts_with('/') && text.contains(path)));
     let owner = |path: &str| {

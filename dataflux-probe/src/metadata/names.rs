@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    os::unix::fs::DirEntryExt,
+    os::unix::{ffi::OsStrExt as _, fs::DirEntryExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use crate::{
     cgroups::Tree,
     host_file::first_line,
     model::{Entity, EntityKey, EntityKind},
+    raw_name::shown,
 };
 
 /// How old names may be: renames are noticed after that.
@@ -174,7 +175,7 @@ impl Table {
             Place::Folder(folder, identify) => {
                 let listed = fs::read_dir(folder).into_iter().flatten().flatten();
                 for entry in listed.take(MAX_ENTITIES) {
-                    let key = (entry.ino(), entry.file_name().to_string_lossy().into());
+                    let key = (entry.ino(), shown(entry.file_name().as_bytes()).into());
                     keep(key, &|| identify(&entry.path()));
                 }
             }
@@ -217,19 +218,22 @@ fn device(link: &Path) -> Option<(u64, Arc<str>)> {
     let (major, minor) = link.file_name()?.to_str()?.split_once(':')?;
     let (major, minor): (u64, u64) = (major.parse().ok()?, minor.parse().ok()?);
     let target = fs::read_link(link).ok()?;
-    let name = target.file_name()?.to_string_lossy().replace('!', "/");
+    let name = shown(target.file_name()?.as_bytes()).replace('!', "/");
     (major < 1 << 12 && minor < 1 << 20).then(|| (major << 20 | minor, name.into()))
 }
 
 /// `/sys/class/net/eth0/ifindex`; the folder has files that are no interfaces.
 fn interface(folder: &Path) -> Option<(u64, Arc<str>)> {
     let index = first_line(&folder.join("ifindex"))?.parse().ok()?;
-    Some((index, folder.file_name()?.to_string_lossy().into()))
+    Some((index, shown(folder.file_name()?.as_bytes()).into()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::{
+        ffi::OsStr,
+        os::unix::fs::{MetadataExt, symlink},
+    };
 
     use super::*;
     use crate::plugin::testing::fixtures;
@@ -263,7 +267,7 @@ mod tests {
             Names::new(self.0.path().to_owned())
         }
 
-        fn add(&self, name: &str, index: u64) {
+        fn add(&self, name: impl AsRef<Path>, index: u64) {
             let folder = self.0.path().join("class/net").join(name);
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("ifindex"), format!("{index}\n")).unwrap();
@@ -318,6 +322,16 @@ mod tests {
         let nonsense = folder.path().join("4096:0");
         symlink("../../devices/block/x", &nonsense).unwrap();
         assert_eq!(device(&nonsense), None);
+    }
+
+    #[test]
+    fn names_that_differ_in_bytes_that_are_no_text_stay_two() {
+        let sysfs = Sysfs::new();
+        sysfs.add(OsStr::from_bytes(b"e\xff"), 2);
+        sysfs.add(OsStr::from_bytes(b"e\xfe"), 3);
+        let mut names = sysfs.names();
+        assert_eq!(names.resolve(&name(NET, r"e\xff")), known(2, r"e\xff"));
+        assert_eq!(names.resolve(&name(NET, r"e\xfe")), known(3, r"e\xfe"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 use crate::{
     host_file::{ValueFile, first_line},
     model::{Health, LabelValue, Snapshot, Status},
+    raw_name::shown,
 };
 
 /// The labels of a sensor's series: the chip's driver, the device that it is on, and the sensor on it.
@@ -170,7 +172,7 @@ fn sensors(folder: &Path, chip: &str, kind: &Kind) -> Vec<Sensor> {
     // Numbers of chips change from boot to boot; names of devices seldom do.
     let device = device.map_or_else(
         || chip.to_owned(),
-        |name| name.to_string_lossy().into_owned(),
+        |name| shown(name.as_bytes()).into_owned(),
     );
     let files = entries(folder);
     let numbers: BTreeSet<&str> = files

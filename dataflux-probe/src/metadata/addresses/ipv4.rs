@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use procfs::net::RouteEntry;
 
 use super::leads_on;
+use crate::raw_name::shown;
 
 /// Whether the calling thread is in process 1's network namespace. Links to namespaces may be closed to the probe, but the
 /// files of `/proc/<pid>/net` are made once for each namespace, so that equal inode numbers mean the same one.
@@ -38,7 +39,8 @@ pub(super) fn of_own_namespace() -> anyhow::Result<Vec<(String, String)>> {
         let (address, mask) = unsafe { (address(entry.ifa_addr), address(entry.ifa_netmask)) };
         if let (Some(address), Some(mask)) = (address, mask) {
             // SAFETY: an entry's name is a string that lives as long as the list.
-            let label = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy();
+            let label = unsafe { CStr::from_ptr(entry.ifa_name) };
+            let label = shown(label.to_bytes());
             // An address can have a label of its own: the interface, a colon, and anything.
             let name = label.split(':').next().unwrap_or_default();
             found.push((name.to_owned(), with_prefix(address, mask)));

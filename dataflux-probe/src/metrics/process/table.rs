@@ -16,6 +16,7 @@ use rustix::{
 };
 
 use super::stat::{Stat, State, decimal};
+use crate::raw_name::shown;
 
 /// Longer than any line of `/proc/PID/stat`, whose 52 fields have 20 digits at most and whose command has 64 bytes.
 const LONGEST_LINE: usize = 2048;
@@ -154,7 +155,7 @@ impl Process {
         Self {
             pid,
             command: known.map_or_else(
-                || String::from_utf8_lossy(stat.command).into(),
+                || shown(stat.command).into(),
                 |known| Arc::clone(&known.command),
             ),
             state: stat.state,

@@ -9,6 +9,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::raw_name::shown;
+
 /// A larger file is not read.
 const LARGEST: u64 = 4 << 20;
 
@@ -59,7 +61,7 @@ fn read(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     let file = fs::File::open(path).ok()?;
     file.take(LARGEST + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 <= LARGEST).then(|| String::from_utf8_lossy(&bytes).into_owned())
+    (bytes.len() as u64 <= LARGEST).then(|| shown(&bytes).into_owned())
 }
 
 /// Of `name:password:uid:...`. The first of several names of one user counts, as for everyone else.

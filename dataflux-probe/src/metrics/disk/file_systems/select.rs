@@ -166,7 +166,7 @@ impl Selection {
     }
 
     fn wants(&self, mount: &Mount) -> bool {
-        let point = mount.point.to_string_lossy();
+        let point = mount.name();
         !self.exclude_types.contains(&mount.kind)
             && !self
                 .exclude_mounts
@@ -211,7 +211,7 @@ fn file_system(mut mounts: Vec<&Mount>, elsewhere: &[&Path], root: &Path) -> Fil
     let remote = is_remote(first) || direct.is_empty();
     let tried = if remote { &mounts } else { &direct };
     let point = |mount: &&Mount| Point {
-        name: mount.point.to_string_lossy().into_owned(),
+        name: mount.name().into_owned(),
         path: mounts::below(root, &mount.point),
     };
     FileSystem {
@@ -266,6 +266,24 @@ mod tests {
         assert_eq!(systems[0].entity, Some(8 << 20 | 1));
         assert!(!systems[0].read_only, "one mount can be written to");
         assert!(systems[1].read_only);
+    }
+
+    #[test]
+    fn names_that_differ_in_bytes_that_are_no_text_stay_two() {
+        let mountinfo =
+            b"1 0 8:1 / /a\xff rw - ext4 /dev/a rw\n2 0 8:2 / /a\xfe rw - ext4 /dev/b rw\n";
+        let mounts = mounts::parse(mountinfo).unwrap();
+        let all = Selection::new(&Config::default());
+        assert_eq!(
+            names(&all.of(&mounts, Path::new("/")).0),
+            [r"/a\xff", r"/a\xfe"]
+        );
+        let one = Config {
+            exclude_mounts: vec![r"*\xff".into()],
+            ..Config::default()
+        };
+        let (systems, _) = Selection::new(&one).of(&mounts, Path::new("/"));
+        assert_eq!(names(&systems), [r"/a\xfe"]);
     }
 
     #[test]
