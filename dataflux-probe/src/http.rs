@@ -45,6 +45,18 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// Whether an address can be listened on now, for `doctor`.
+pub(crate) fn look(address: SocketAddr) -> (String, anyhow::Result<String>) {
+    let finding = match bind(address) {
+        Ok(_) => Ok("is free".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(anyhow::anyhow!(
+            "is in use, by the running probe or by something else: ss -ltnp"
+        )),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot be listened on")),
+    };
+    (address.to_string(), finding)
+}
+
 /// What two users of one port both claim. Two addresses of one port count as one: which of them overlap depends on the host.
 pub(crate) fn claim(address: SocketAddr) -> String {
     format!("TCP port {}", address.port())

@@ -181,8 +181,36 @@ fn doctor_looks_at_outputs() {
     );
 }
 
+/// Scenario: `doctor` where a host's file is a pipe that nobody writes to, its root is missing, and a port is taken.
+/// Guarantees: it comes to its end, and names all three.
+#[test]
+fn doctor_ends_where_a_file_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = folder.path().display();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap();
+    let proc = folder.path().join("proc");
+    fs::create_dir(&proc).unwrap();
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, proc.join("loadavg"), kind, mode, 0).unwrap();
+    let text = format!(
+        "[probe]\nproc = '{host}/proc'\nroot = '{host}/gone'\n[health]\nlisten = '{port}'\n[metrics.load]\n[metadata.os]\n\
+         [output.main]\nformatter = 'json'\nlogger = 'stdout'\n"
+    );
+    let file = folder.path().join("probe.toml");
+    fs::write(&file, text).unwrap();
+    let said = printed(&["doctor", "--config", &file.display().to_string()]);
+    for expected in [
+        "  load                  failed (no answer within 10 s".to_owned(),
+        format!("{host}/gone is no folder\n      concerns os"),
+        format!("  health\n    failed  {port}: is in use"),
+    ] {
+        assert!(said.contains(&expected), "{expected} is not in {said}");
+    }
+}
+
 /// Scenario: `doctor` on a machine without sensors, whose `/proc` has no pressure and nothing of its load.
-/// Guarantees: it has read each reader, and says what is not there, with the way out, and what failed, with the file.
+/// Guarantees: it has read each reader, and says what is not there, what stands in the way, and what failed, with the file.
 #[test]
 fn doctor_reads_what_it_says_of_readers() {
     let folder = tempfile::tempdir().unwrap();
@@ -197,7 +225,7 @@ fn doctor_reads_what_it_says_of_readers() {
     let said = printed(&["doctor", "--config", &file.display().to_string()]);
     for expected in [
         "  power                 unsupported (no zone in /sys/class/powercap".to_owned(),
-        "-> a machine or a kernel that has it".to_owned(),
+        "-> see the obstacles".to_owned(),
         format!("  load                  failed (cannot read {host}/proc/loadavg"),
         "metadata\n  labels                ok\n".to_owned(),
     ] {

@@ -103,11 +103,15 @@ fn a_state_folder_in_use_stops_the_start_and_an_impossible_one_does_not() {
     );
     assert!(!second.path("envelopes").exists());
 
-    let mut third = Probe::start(&CONFIG.replace("DIR/state", "/proc/no/such/folder"));
+    // A link to nowhere is where the folder should come.
+    let mut third = Probe::prepare(&CONFIG.replace("DIR/state", "DIR/link/state"));
+    let (link, nowhere) = (third.path("link"), third.path("nowhere"));
+    std::os::unix::fs::symlink(nowhere, link).expect("the folder is writable");
+    third.restart();
     of_a_new_stream(&third, &[]);
     let ended = third.stop();
     assert!(
-        ended.diagnostics.contains("/proc/no/such/folder"),
+        ended.diagnostics.contains("link/state"),
         "{}",
         ended.diagnostics
     );

@@ -5,6 +5,7 @@ mod outputs;
 mod readers;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Write,
     path::{Path, PathBuf},
@@ -70,17 +71,22 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result
     let programs = start::attach_all(readers.iter_mut(), &config.context);
     writeln!(out, "memory      {}", memory(&config.context))?;
     let obstacles = machine.obstacles(&wanted);
+    let concerned: BTreeSet<_> = obstacles
+        .iter()
+        .flat_map(|obstacle| obstacle.concerns.iter().copied())
+        .collect();
     if !obstacles.is_empty() {
         writeln!(out, "\nobstacles")?;
     }
     for obstacle in obstacles {
         writeln!(out, "{obstacle}")?;
     }
-    readers::print(out, &mut readers, &programs)?;
-    readers::print_metadata(out, &mut config.metadata)?;
+    readers::print(out, readers, &programs, &concerned)?;
+    readers::print_metadata(out, config.metadata)?;
     if arguments.config.is_some() {
         let state_dir = config.state_dir.as_deref();
         outputs::print(out, &mut config.outputs, state_dir)?;
+        outputs::print_health(out, &config.health)?;
     }
     Ok(())
 }

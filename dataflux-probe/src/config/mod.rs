@@ -349,6 +349,15 @@ fn parse_probe(
     ];
     in_force.push(Effective::new(section, &defaults, "", &[]));
     problems.note(readers::check_interval(section, probe.interval));
+    for (key, path) in [
+        ("proc", &probe.proc),
+        ("sys", &probe.sys),
+        ("root", &probe.root),
+    ] {
+        if !path.is_absolute() {
+            problems.push(section.error(Some(key), "is no absolute path"));
+        }
+    }
     if let Some(obstacle) = probe.state_dir.as_deref().and_then(places::no_folder) {
         problems.push(section.error(Some("state_dir"), obstacle));
     }

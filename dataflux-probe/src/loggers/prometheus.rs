@@ -140,6 +140,10 @@ impl Logger for Prometheus {
         vec![http::claim(self.address)]
     }
 
+    fn reach(&mut self, _limit: Duration) -> Vec<(String, anyhow::Result<String>)> {
+        vec![http::look(self.address)]
+    }
+
     fn is_fetched(&self) -> bool {
         true
     }

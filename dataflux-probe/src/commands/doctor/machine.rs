@@ -49,7 +49,7 @@ pub(super) struct Obstacle {
     /// The sentence.
     what: String,
     /// Which readers give nothing because of it, or something wrong.
-    concerns: Vec<&'static str>,
+    pub(super) concerns: Vec<&'static str>,
     /// What to do.
     way_out: &'static str,
 }
@@ -74,6 +74,7 @@ impl Machine<'_> {
             self.hidden_process_1(),
             self.foreign_network(),
             self.without_sys(),
+            self.without_root(),
             self.without_types(),
             self.lockdown(),
             self.without(Capability::Bpf, "to make maps and load programs"),
@@ -155,6 +156,15 @@ impl Machine<'_> {
             || format!("{} is no /sys file system", self.roots.sys.display()),
             |wanted| wanted.reads("/sys") || wanted.loads_programs(),
             "mount the host's /sys into the container, read-only, and name it in [probe] sys",
+        )
+    }
+
+    fn without_root(&self) -> Option<Found> {
+        found(
+            !self.roots.root.is_dir(),
+            || format!("{} is no folder", self.roots.root.display()),
+            |wanted| wanted.needs.kernel.contains("/etc/"),
+            "mount the host's / into the container, read-only, and name it in [probe] root",
         )
     }
 

@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io::{self, Write},
-    net::{SocketAddr, TcpListener},
     path::Path,
     time::Duration,
 };
@@ -11,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use crate::{loggers::Logger, pipeline::Output};
+use crate::{config::places, health::Settings, http, loggers::Logger, pipeline::Output};
 
 /// How long a receiver has to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,11 +33,27 @@ pub(super) fn print(
         if findings.is_empty() {
             writeln!(out, "    needs nothing that could be missing")?;
         }
-        for (place, finding) in findings {
-            match finding {
-                Ok(what) => writeln!(out, "    ok      {place}: {what}")?,
-                Err(error) => writeln!(out, "    failed  {place}: {error:#}")?,
-            }
+        tell(out, findings)?;
+    }
+    Ok(())
+}
+
+/// What `[health]` needs.
+pub(super) fn print_health(out: &mut impl Write, settings: &Settings) -> io::Result<()> {
+    let port = settings.listen.map(http::look);
+    let above = settings.file.as_deref().and_then(Path::parent);
+    let findings: Vec<_> = port.into_iter().chain(above.map(folder)).collect();
+    if !findings.is_empty() {
+        writeln!(out, "\n  health")?;
+    }
+    tell(out, findings)
+}
+
+fn tell(out: &mut impl Write, findings: Vec<Finding>) -> io::Result<()> {
+    for (place, finding) in findings {
+        match finding {
+            Ok(what) => writeln!(out, "    ok      {place}: {what}")?,
+            Err(error) => writeln!(out, "    failed  {place}: {error:#}")?,
         }
     }
     Ok(())
@@ -48,8 +63,6 @@ fn look(logger: &mut dyn Logger) -> Vec<Finding> {
     let files = logger.files();
     let mut findings: Vec<_> = files.write.iter().map(|path| folder(path)).collect();
     findings.extend(files.read.iter().map(|path| readable(path)));
-    let ports = logger.claims().into_iter();
-    findings.extend(ports.filter_map(|claim| port(&claim)));
     findings.extend(logger.reach(PATIENCE));
     findings
 }
@@ -59,7 +72,9 @@ fn folder(path: &Path) -> Finding {
     let finding = || {
         let there = path.ancestors().find(|path| path.exists());
         let there = there.context("nothing above it is there")?;
-        anyhow::ensure!(there.is_dir(), "{} is no folder", there.display());
+        if let Some(obstacle) = places::no_folder(path) {
+            bail!(obstacle);
+        }
         let may = Access::WRITE_OK | Access::EXEC_OK;
         accessat(CWD, there, may, AtFlags::EACCESS)
             .with_context(|| format!("this user may not write to {}", there.display()))?;
@@ -80,24 +95,20 @@ fn readable(path: &Path) -> Finding {
     (path.display().to_string(), finding)
 }
 
-/// `None` if the claim is no address.
-fn port(claim: &str) -> Option<Finding> {
-    let address: SocketAddr = claim.parse().ok()?;
-    let finding = || match TcpListener::bind(address) {
-        Ok(_) => Ok("is free".to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            bail!("is in use, by the running probe or by something else: ss -ltnp")
-        }
-        Err(error) => Err(error).context("cannot be listened on"),
-    };
-    Some((claim.to_owned(), finding()))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, net::TcpListener};
 
     use super::*;
+    use crate::{
+        loggers,
+        plugin::{Plugin, testing::context},
+    };
+
+    fn prometheus() -> &'static Plugin<dyn Logger> {
+        let mut registry = loggers::REGISTRY.iter();
+        registry.find(|plugin| plugin.name == "prometheus").unwrap()
+    }
 
     #[test]
     fn folders_ports_and_secrets_are_looked_at() {
@@ -112,7 +123,7 @@ mod tests {
         let missing = said(folder(&path("a/b"))).unwrap();
         assert!(missing.starts_with("is not there; "), "{missing}");
         let wrong = said(folder(&path("file/b"))).unwrap_err();
-        assert!(wrong.ends_with("file is no folder"), "{wrong}");
+        assert!(wrong.contains("file is a file, no folder; "), "{wrong}");
         assert_eq!(
             fs::read_dir(root.path()).unwrap().count(),
             1,
@@ -123,10 +134,16 @@ mod tests {
 
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let error = said(port(&address).unwrap()).unwrap_err();
+        let text = format!("listen = {address:?}\n");
+        let context = context(root.path());
+        let mut logger = prometheus().build_from(&text, &context).unwrap();
+        let mut looked = || said(look(&mut *logger).remove(0));
+        let error = looked().unwrap_err();
         assert!(error.starts_with("is in use"), "{error}");
         drop(taken);
-        assert_eq!(said(port(&address).unwrap()), Ok("is free".to_owned()));
-        assert!(port("/var/log/envelopes").is_none());
+        assert_eq!(looked(), Ok("is free".to_owned()));
+
+        let wrong = said(folder(Path::new("/proc/dataflux"))).unwrap_err();
+        assert!(wrong.contains("no files can be made"), "{wrong}");
     }
 }

@@ -1,6 +1,14 @@
 //! What each reader can tell here: attached as at a start, and read once.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
 
 use crate::{
     kernel::{ProgramOutcome, objects},
@@ -8,33 +16,38 @@ use crate::{
     pipeline::{Metadata, Reader},
 };
 
-/// The metric readers, with their programs and the metrics that this machine does not have.
+/// How long a reader may take. A file system that does not answer would hold `doctor` up for good.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The metric readers, with their programs and the metrics that this machine does not have. Of those that are `concerned` by an
+/// obstacle, that is the way out.
 pub(super) fn print(
     out: &mut impl Write,
-    readers: &mut [Reader],
+    readers: Vec<Reader>,
     programs: &[ProgramOutcome],
+    concerned: &BTreeSet<&str>,
 ) -> io::Result<()> {
     for reader in readers {
         writeln!(out)?;
+        let (name, metrics) = (reader.name, reader.metrics);
+        let attached = reader.attached.clone();
+        let is_obstructed = concerned.contains(name);
         let (read, unsupported) = read(reader);
         // Of a file that could not be read, the reason says all.
-        let is_explained = read.status == Status::Failed && read != reader.attached;
-        let way = way_out(read.status).filter(|_| !is_explained);
-        line(out, reader.name, &read, way)?;
-        let own = programs
-            .iter()
-            .filter(|program| program.reader == reader.name);
-        for program in own {
-            let name = format!("  {}", program.program);
+        let is_explained = read.status == Status::Failed && read != attached;
+        let way = way_out(read.status, is_obstructed).filter(|_| !is_explained);
+        line(out, name, &read, way)?;
+        for program in programs.iter().filter(|program| program.reader == name) {
             let mut health = program.outcome.health();
-            if health == reader.attached {
+            if health == attached {
                 // Said of the reader already.
                 health.reason = "".into();
             }
-            line(out, &name, &health, way_out(health.status))?;
+            let way = way_out(health.status, is_obstructed);
+            line(out, &format!("  {}", program.program), &health, way)?;
         }
         // All of them go without saying.
-        if !unsupported.is_empty() && unsupported.len() < reader.metrics.len() {
+        if !unsupported.is_empty() && unsupported.len() < metrics.len() {
             let names: Vec<_> = unsupported.iter().map(|def| def.name).collect();
             writeln!(out, "    not here            {}", names.join(", "))?;
         }
@@ -43,27 +56,50 @@ pub(super) fn print(
 }
 
 /// The readers of metadata.
-pub(super) fn print_metadata(out: &mut impl Write, readers: &mut [Metadata]) -> io::Result<()> {
+pub(super) fn print_metadata(out: &mut impl Write, readers: Vec<Metadata>) -> io::Result<()> {
     if !readers.is_empty() {
         writeln!(out, "\nmetadata")?;
     }
-    for reader in readers {
-        let read = reader.reader.read(&mut model::Metadata::default());
-        line(out, reader.name, &health(read), None)?;
+    for Metadata {
+        name, mut reader, ..
+    } in readers
+    {
+        let read = within(move || reader.read(&mut model::Metadata::default()));
+        line(out, name, &health(read), None)?;
     }
     Ok(())
 }
 
 /// How the first read of a reader goes, if it is attached, and what it says this machine cannot give.
-fn read(reader: &mut Reader) -> (Health, Vec<&'static MetricDef>) {
+fn read(reader: Reader) -> (Health, Vec<&'static MetricDef>) {
     if reader.attached.status != Status::Ok {
-        return (reader.attached.clone(), Vec::new());
+        return (reader.attached, Vec::new());
     }
-    let mut snapshot = Snapshot::default();
-    match reader.reader.read(&mut snapshot) {
-        Ok(()) => (snapshot.health, snapshot.unsupported),
+    let mut reader = reader.reader;
+    let read = within(move || {
+        let mut snapshot = Snapshot::default();
+        reader.read(&mut snapshot)?;
+        Ok(snapshot)
+    });
+    match read {
+        Ok(snapshot) => (snapshot.health, snapshot.unsupported),
         Err(error) => (health(Err(error)), Vec::new()),
     }
+}
+
+/// What a read comes to on a thread of its own, which is left where it hangs.
+fn within<T: Send + 'static>(
+    read: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let (done, answer) = mpsc::channel();
+    thread::spawn(move || drop(done.send(read())));
+    let answered = answer.recv_timeout(PATIENCE).ok();
+    answered.with_context(|| {
+        let seconds = PATIENCE.as_secs();
+        format!(
+            "no answer within {seconds} s: a file system that hangs, or a pipe in a file's place"
+        )
+    })?
 }
 
 fn health(read: anyhow::Result<()>) -> Health {
@@ -87,8 +123,9 @@ fn line(
     }
 }
 
-fn way_out(status: Status) -> Option<&'static str> {
+fn way_out(status: Status, is_obstructed: bool) -> Option<&'static str> {
     match status {
+        Status::Unsupported | Status::Failed if is_obstructed => Some("see the obstacles"),
         Status::Denied => Some(
             "see the obstacles; where there is none, whoever started this filters bpf(2) out: let it through",
         ),

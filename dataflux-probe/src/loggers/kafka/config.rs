@@ -214,8 +214,14 @@ impl Settings {
 
     /// Secrets and certificates, and whatever else is given by its path, from the root or the current folder.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        let values = self.properties.values().map(PathBuf::from);
-        let paths = values.filter(|value| value.is_absolute() || value.is_file());
+        let is_path = |name: &str| {
+            let mut ends = [".location", ".keytab", ".paths"].iter();
+            ends.any(|end| name.ends_with(end))
+        };
+        let paths = self.properties.iter().filter_map(|(name, value)| {
+            let path = PathBuf::from(value);
+            (path.is_absolute() || is_path(name) && path.is_file()).then_some(path)
+        });
         paths.chain(self.security.files().iter().cloned()).collect()
     }
 
