@@ -5,9 +5,10 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    ffi::{OsStr, OsString},
     fs,
     mem::offset_of,
-    os::unix::fs::MetadataExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -360,7 +361,7 @@ struct LiveInterfaces {
     folder: PathBuf,
     /// `<proc>/1/net/dev`: those of process 1's.
     hosts: PathBuf,
-    names: BTreeSet<std::ffi::OsString>,
+    names: BTreeSet<OsString>,
     indexes: BTreeSet<u32>,
     read: Option<Instant>,
 }
@@ -381,18 +382,27 @@ impl LiveInterfaces {
     /// Whether sysfs shows the interfaces of process 1's namespace. Where it does not, such as after `ip netns exec`, nothing can
     /// be told to be gone.
     fn are_the_hosts(&self) -> bool {
-        let text = fs::read_to_string(&self.hosts).unwrap_or_default();
-        let lines = text.lines().filter_map(|line| line.split_once(':'));
-        let hosts: BTreeSet<_> = lines.map(|(name, _)| name.trim().into()).collect();
-        hosts == self.names
+        let text = fs::read(&self.hosts).unwrap_or_default();
+        let name = |line: &[u8]| {
+            let colon = line.iter().position(|&byte| byte == b':')?;
+            Some(OsStr::from_bytes(line[..colon].trim_ascii()).to_owned())
+        };
+        let lines = text.split(|&byte| byte == b'\n');
+        lines.filter_map(name).collect::<BTreeSet<_>>() == self.names
     }
 
     /// What exists now, as far as `counted` can tell: an index that is not among `indexes` afterwards is gone.
     fn read(&mut self, counted: impl IntoIterator<Item = u32>) -> anyhow::Result<()> {
         let listing = || -> std::io::Result<BTreeSet<_>> {
-            fs::read_dir(&self.folder)?
-                .map(|entry| Ok(entry?.file_name()))
-                .collect()
+            let mut names = BTreeSet::new();
+            for entry in fs::read_dir(&self.folder)? {
+                let entry = entry?;
+                // Bonding has a file among them.
+                if !entry.file_type()?.is_file() {
+                    names.insert(entry.file_name());
+                }
+            }
+            Ok(names)
         };
         let names = listing().with_context(|| self.folder.display().to_string())?;
         let unknown = |index| !self.indexes.contains(&index);
@@ -413,5 +423,27 @@ impl LiveInterfaces {
             self.read = Some(Instant::now());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::testing::context;
+
+    #[test]
+    fn the_hosts_interfaces_are_known_by_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut live = LiveInterfaces::new(&context(folder.path()).roots);
+        for (name, index) in [(&b"lo"[..], "1"), (b"a\xff", "7")] {
+            let interface = live.folder.join(OsStr::from_bytes(name));
+            fs::create_dir_all(&interface).unwrap();
+            fs::write(interface.join("ifindex"), index).unwrap();
+        }
+        fs::write(live.folder.join("bonding_masters"), "").unwrap();
+        fs::create_dir_all(live.hosts.parent().unwrap()).unwrap();
+        fs::write(&live.hosts, b"Inter-|\n face |\n    lo: 1\n a\xff: 2\n").unwrap();
+        live.read([]).unwrap();
+        assert!(live.are_the_hosts() && live.indexes == [1, 7].into());
     }
 }
