@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     process::Command,
 };
 
@@ -30,6 +31,18 @@ fn more(probe: &Probe) {
     until("more envelopes", || {
         (envelopes(&probe.path("main")).len() > before + 1).then_some(())
     });
+}
+
+/// Puts a pipe without a writer in the place of a file.
+fn replace_by_pipe(path: &Path) {
+    fs::remove_file(path).expect("it is there");
+    let made = Command::new("mkfifo").arg(path).status();
+    assert!(made.is_ok_and(|status| status.success()));
+}
+
+/// Waits until the probe has said something.
+fn told(probe: &Probe, what: &str) {
+    until(what, || probe.diagnostics().contains(what).then_some(()));
 }
 
 /// Ends it; the output went on in one stream without a hole.
@@ -156,16 +169,39 @@ fn what_an_argument_sets_stays_over_a_reload() {
     stop(probe);
 }
 
+/// Scenario: a pipe without a writer is put in the place of the configuration; later the file is back.
+/// Guarantees: a reload does not wait for a writer but tells and refuses it, and the next one reads the file.
+#[test]
+fn a_pipe_in_the_place_of_the_file_does_not_end_reloads() {
+    let mut probe = Probe::prepare(CONFIG);
+    probe.restart();
+    more(&probe);
+    let path = probe.path("probe.toml");
+    replace_by_pipe(&path);
+    probe.signal(Signal::HUP);
+    told(
+        &probe,
+        "not reloaded, the configuration before stays in force",
+    );
+    told(
+        &probe,
+        "probe.toml: is not a file; only a start reads a pipe or a device",
+    );
+    more(&probe);
+    fs::remove_file(&path).expect("it is there");
+    let told = probe.reload(&format!("{CONFIG}[metrics.cpu]\n"));
+    assert!(told.ends_with("new metrics.cpu"), "{told}");
+    stop(probe);
+}
+
 /// Scenario: the configuration is a pipe, so that the test decides when it is read; SIGHUP comes before that.
-/// Guarantees: the probe starts all the same, and reads the configuration once more as soon as it runs.
+/// Guarantees: the probe starts all the same, and wants to read the configuration once more as soon as it runs.
 #[test]
 fn a_reload_before_the_configuration_was_read_is_done_after_the_start() {
     let mut probe = Probe::prepare(CONFIG);
     let path = probe.path("probe.toml");
     let text = fs::read_to_string(&path).expect("it was written");
-    fs::remove_file(&path).expect("it is there");
-    let made = Command::new("mkfifo").arg(&path).status();
-    assert!(made.is_ok_and(|status| status.success()));
+    replace_by_pipe(&path);
     probe.restart();
     // Opens only once somebody reads.
     let writer = || {
@@ -180,12 +216,14 @@ fn a_reload_before_the_configuration_was_read_is_done_after_the_start() {
     first.write_all(text.as_bytes()).expect("the probe reads");
     drop(first);
     more(&probe);
-    let mut second = writer();
-    second.write_all(text.as_bytes()).expect("the probe reads");
-    drop(second);
-    until("the reload", || {
-        let told = "no reader and no output has changed";
-        probe.diagnostics().contains(told).then_some(())
-    });
+    // It was done at once, of a pipe that has nothing more.
+    told(
+        &probe,
+        "probe.toml: is not a file; only a start reads a pipe or a device",
+    );
+    fs::remove_file(&path).expect("it is there");
+    let told = probe.reload(CONFIG);
+    let expected = "no reader and no output has changed";
+    assert!(told.ends_with(expected), "{told}");
     stop(probe);
 }

@@ -1,5 +1,6 @@
 //! The commands of `dataflux-probe`, one file each.
 
+mod attempt;
 mod check;
 mod completions;
 mod config;

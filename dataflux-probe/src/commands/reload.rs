@@ -7,15 +7,17 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::{
+    select,
     signal::unix::Signal,
     sync::{mpsc, oneshot},
-    task::spawn_blocking,
 };
 
-use super::start;
+use super::{attempt::Attempt, start};
 use crate::{
     config::{Config, Fingerprints, Registries, Setting},
     health::{Pulse, Settings},
@@ -29,6 +31,9 @@ use crate::{
 /// Sections of readers that load programs cannot come, go or change.
 const RESTART: &str = "these need a restart";
 
+/// How long a new configuration may take to be read and built: its files may be on a disk that hangs, and later signals wait.
+pub(super) const LOAD_LIMIT: Duration = Duration::from_secs(10);
+
 /// What reloads the configuration of a running pipeline.
 pub(super) struct Reloader {
     /// The configuration file.
@@ -38,6 +43,7 @@ pub(super) struct Reloader {
     pub(super) fingerprints: Fingerprints,
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) pulse: Pulse,
+    pub(super) loading: Attempt<anyhow::Result<(Config, Same)>>,
 }
 
 /// What was decided at the start, and stays.
@@ -65,7 +71,20 @@ struct Difference {
 impl Reloader {
     /// Reloads at every signal, one after the other.
     pub(super) async fn run(mut self, mut hangup: Signal) {
-        while hangup.recv().await.is_some() {
+        loop {
+            select! {
+                signal = hangup.recv() => if signal.is_none() {
+                    return;
+                },
+                () = self.loading.late() => {
+                    self.forget_others();
+                    let path = self.path.display();
+                    tracing::warn!(
+                        "{path}: what a given up reload was reading has come, too late to be used; another SIGHUP reads it again"
+                    );
+                    continue;
+                }
+            }
             self.pulse.reloading();
             let counters = Arc::clone(&self.start.context.counters);
             let refused = match self.reload().await {
@@ -95,9 +114,9 @@ impl Reloader {
             Arc::clone(&self.start),
             self.fingerprints.clone(),
         );
-        // Files may be on a disk that hangs.
-        let loaded = spawn_blocking(move || load(&path, &start, &running));
-        let (config, same) = loaded.await??;
+        let loaded = self.loading.of(move || load(&path, &start, &running));
+        let reading = || format!("reading {}, with what it includes", self.path.display());
+        let (config, same) = loaded.await.with_context(reading)??;
         let difference = Difference::new(&self.fingerprints, &config.fingerprints);
         let spooled: Vec<_> = config
             .outputs

@@ -19,7 +19,8 @@ use tokio::{
 };
 
 use super::{
-    reload::{Reloader, Start},
+    attempt::Attempt,
+    reload::{LOAD_LIMIT, Reloader, Start},
     start,
 };
 use crate::{
@@ -93,6 +94,7 @@ pub(super) fn run(path: &Path, settings: &[Setting]) -> anyhow::Result<u8> {
         fingerprints: config.fingerprints,
         orders,
         pulse: pulse.clone(),
+        loading: Attempt::new(LOAD_LIMIT),
     };
     let pipeline = Pipeline {
         readers,

@@ -13,11 +13,11 @@ mod outputs;
 pub(crate) mod places;
 mod problem;
 mod readers;
+mod reading;
 mod settings;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -36,6 +36,7 @@ use crate::{
     plugin::{Context, Keep, Plugin, Roots},
 };
 use outputs::Choice;
+use reading::Kinds;
 use text::File;
 use values::Time;
 use variables::Environment;
@@ -160,20 +161,27 @@ impl Config {
         settings: &[Setting],
         registries: Registries,
     ) -> Result<Self, Invalid> {
-        Self::parse_with(path, read(path)?, settings, registries)
+        let text = read(path, Kinds::All)?;
+        Self::parse_with(path, text, settings, registries)
     }
 
     /// As [`Config::load_with`], for a process that runs with a configuration already: its plugins share that one's counters.
+    /// Whoever reads a pipe waits for its writer, and one that was read already is empty, so the configuration must be a file.
     ///
     /// # Errors
-    /// As [`Config::load_with`].
+    /// As [`Config::load_with`], or it is a pipe or a device.
     pub fn load_again(
         path: &Path,
         settings: &[Setting],
         registries: Registries,
         running: &Context,
     ) -> Result<Self, Invalid> {
-        let file = File::whole(path, read(path)?, settings, variables::process);
+        let file = File::whole(
+            path,
+            read(path, Kinds::Files)?,
+            settings,
+            variables::process,
+        );
         Self::build(&file, registries, Some(running))
     }
 
@@ -228,14 +236,14 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> Result<String, Invalid> {
+fn read(path: &Path, kinds: Kinds) -> Result<String, Invalid> {
     let wrong = |what: &str| Invalid::without_line(format!("{}: {what}", path.display()));
     if path.is_dir() {
         return Err(wrong(
             "is a folder: name a file, which can have include = \"FOLDER\"",
         ));
     }
-    fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))
+    reading::read(path, kinds).map_err(|error| wrong(&error.to_string()))
 }
 
 /// Who stops a service waits less than that.

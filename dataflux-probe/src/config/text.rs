@@ -14,6 +14,7 @@ use super::{
     Section,
     gather::{self, Notes},
     problem::{Invalid, Problem},
+    reading::{self, Kinds},
     secrets::{self, MASK},
     settings::Setting,
     variables::{self, Environment},
@@ -233,7 +234,7 @@ impl File {
     }
 
     fn read(&mut self, key: usize, path: PathBuf) {
-        match fs::read_to_string(&path) {
+        match reading::read(&path, Kinds::Files) {
             Ok(text) => self.push(path.display().to_string(), text, Kind::Included),
             Err(error) => {
                 let message = format!("{}: {error}", path.display());
