@@ -29,10 +29,19 @@ impl fmt::Debug for Setting {
 }
 
 impl Setting {
-    /// Up to the first `=`.
+    /// The key, for people. Of what is none only what it begins with: the rest may be a value whose `=` was forgotten.
     pub(super) fn key(&self) -> &str {
-        let (key, _) = self.0.split_once('=').unwrap_or((&self.0, ""));
-        key.trim()
+        let (key, is_key) = match self.0.split_once('=') {
+            Some((key, _)) => (key.trim(), parts(key.trim()).is_some()),
+            None => (self.0.trim(), false),
+        };
+        let is_plain = |character: char| {
+            character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.')
+        };
+        match key.find(|character| !is_plain(character)) {
+            Some(end) if !is_key => &key[..end],
+            _ => key,
+        }
     }
 
     /// As a line of TOML.
@@ -40,13 +49,9 @@ impl Setting {
     /// # Errors
     /// There is no key, no value, or the key is none.
     pub(super) fn text(&self) -> Result<(String, Kind), &'static str> {
-        let (_, value) = self.0.split_once('=').ok_or("is no KEY=VALUE")?;
-        let (key, value) = (self.key(), value.trim());
-        const WRONG: &str = "is no key like metrics.cpu.interval";
-        let depth = Some(key)
-            .filter(|key| !key.contains(['\n', '\r', '#', '[', '{']))
-            .and_then(|key| depth(&format!("{key} = 0")))
-            .ok_or(WRONG)?;
+        let (key, value) = self.0.split_once('=').ok_or("is no KEY=VALUE")?;
+        let (key, value) = (key.trim(), value.trim());
+        let depth = parts(key).ok_or("is no key like metrics.cpu.interval")?;
         let is_bare = !value.starts_with(['"', '\'', '[', '{']);
         if is_bare {
             let line = format!("{key} = {}", quote(value));
@@ -68,6 +73,12 @@ fn is_one_key(table: &DeTable<'_>, depth: usize) -> bool {
         (Some(DeValue::Table(table)), None, _) => is_one_key(table, depth - 1),
         _ => false,
     }
+}
+
+/// How many parts a key has, if it is one.
+fn parts(key: &str) -> Option<usize> {
+    let is_one_line = !key.contains(['\n', '\r', '#', '[', '{']);
+    is_one_line.then(|| depth(&format!("{key} = 0")))?
 }
 
 /// How many parts the only key of a text has.
@@ -139,5 +150,15 @@ mod tests {
     fn its_value_is_not_shown() {
         let setting: Setting = "a.password=hunter2".parse().unwrap();
         assert_eq!(format!("{setting:?}"), "a.password");
+        for (argument, shown) in [
+            ("a.token s3cr3t", "a.token"),
+            (" a.token:s3cr3t", "a.token"),
+            ("a.token s3cr3t==", "a.token"),
+            ("'s3cr3t", ""),
+            ("a.\"b c\"=s3cr3t", "a.\"b c\""),
+        ] {
+            let setting: Setting = argument.parse().unwrap();
+            assert_eq!(setting.key(), shown);
+        }
     }
 }
