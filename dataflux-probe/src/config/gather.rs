@@ -19,6 +19,8 @@ use super::{
 pub(super) struct Notes {
     /// Texts that must not be shown.
     pub(super) hidden: Vec<String>,
+    /// The secret variables in values, with the paths of their keys.
+    pub(super) variables: Vec<(String, String)>,
     /// By their places: texts of which the key says whether they are a text, a number or a flag.
     pub(super) bare: HashMap<usize, String>,
 }
@@ -200,7 +202,8 @@ impl<'a> Gathering<'a> {
             Some(put_in) => {
                 is_bare |= put_in.is_whole;
                 let used = put_in.used.into_iter();
-                for (_, value) in used.filter(|(name, _)| secrets::is_secret(name)) {
+                for (name, value) in used.filter(|(name, _)| secrets::is_secret(name)) {
+                    self.notes.variables.push((path.to_owned(), name));
                     self.conceal(value);
                 }
                 put_in.text.into()

@@ -1,7 +1,6 @@
 //! One table of the configuration file that knows its path and line, so that errors can name both.
 
 use std::{
-    borrow::Cow,
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     mem,
@@ -200,7 +199,8 @@ impl<'a> Section<'a> {
             })
             .map_err(|error| {
                 let at = error.span().map_or(key.span().start, |span| span.start);
-                let problem = self.file.problem(at, &self.join(name), error.message());
+                let path = self.join(name);
+                let problem = self.file.problem_of_value(at, &path, error.message());
                 Invalid::new(vec![problem]).into()
             })
     }
@@ -237,7 +237,7 @@ impl<'a> Section<'a> {
     /// Every key that is still there is wrong.
     pub(super) fn refuse_rest(&self, message: &str, problems: &mut Problems) {
         for key in self.table.get_ref().keys() {
-            problems.push(self.error(Some(key.get_ref()), message));
+            problems.extend([self.problem_of_key(key.get_ref(), message)]);
         }
     }
 
@@ -265,16 +265,31 @@ impl<'a> Section<'a> {
         key: &str,
         message: impl fmt::Display,
     ) -> anyhow::Error {
-        let problem = self.file.problem(at, &self.join(key), &message.to_string());
+        let path = self.join(key);
+        let problem = self.file.problem_of_value(at, &path, &message.to_string());
         Invalid::new(vec![problem]).into()
     }
 
     fn problem(&self, key: Option<&str>, message: &str) -> Problem {
-        let at = key
-            .and_then(|key| self.table.get_ref().get_key_value(key))
-            .map_or(self.table.span().start, |(key, _)| key.span().start);
-        let path = key.map_or(Cow::Borrowed(&*self.path), |key| self.join(key).into());
-        self.file.problem(at, &path, message)
+        match key {
+            Some(key) => self
+                .file
+                .problem_of_value(self.at(key), &self.join(key), message),
+            None => self
+                .file
+                .problem(self.table.span().start, &self.path, message),
+        }
+    }
+
+    /// That a key stands there at all is wrong, whatever its value is.
+    fn problem_of_key(&self, key: &str, message: &str) -> Problem {
+        self.file.problem(self.at(key), &self.join(key), message)
+    }
+
+    /// Where a key stands, or the section if it is not there.
+    fn at(&self, key: &str) -> usize {
+        let there = self.table.get_ref().get_key_value(key);
+        there.map_or(self.table.span().start, |(key, _)| key.span().start)
     }
 
     fn remove_unknown(&mut self, fields: Option<&[&'static str]>) -> Vec<Problem> {
@@ -295,7 +310,7 @@ impl<'a> Section<'a> {
                     [] => "unknown key; this section has none".to_owned(),
                     known => format!("unknown key; known: {}", known.join(", ")),
                 };
-                let problem = self.problem(Some(&key), &message);
+                let problem = self.problem_of_key(&key, &message);
                 self.table.get_mut().remove(&*key);
                 problem
             })
@@ -342,7 +357,8 @@ impl<'a> Section<'a> {
             "wanted string or table" => "must be a text in quotes",
             message => message,
         };
-        let problem = self.file.problem(at, &self.join(&names.join(".")), message);
+        let path = self.join(&names.join("."));
+        let problem = self.file.problem_of_value(at, &path, message);
         self.table.get_mut().remove(&*names[0]);
         Some(problem)
     }

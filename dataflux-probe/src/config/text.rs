@@ -3,6 +3,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
+    cmp::Reverse,
     collections::BTreeSet,
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -149,7 +150,8 @@ impl File {
 
     pub(super) fn problem(&self, at: usize, path: &str, message: &str) -> Problem {
         let (index, part) = self.part(at);
-        let message = self.hide(message, path).trim().replace('\n', "; ");
+        let message = self.hide(message, path);
+        let message = self.hide_pieces(message).trim().replace('\n', "; ");
         if let Kind::Argument { .. } = part.kind {
             let path = if path.is_empty() || path == part.name {
                 String::new()
@@ -165,6 +167,25 @@ impl File {
         Problem {
             place: (index, part.line(at)),
             text: format!("{}:{}: {path}{colon}{message}", part.name, part.line(at)),
+        }
+    }
+
+    /// As [`File::problem`], about the value of a key. A parser may tell any part of it, so nothing is told of one that has a
+    /// secret variable in it.
+    pub(super) fn problem_of_value(&self, at: usize, path: &str, message: &str) -> Problem {
+        let variables = self.notes.get().map(|notes| &*notes.variables);
+        let mut variables = variables.unwrap_or_default().iter();
+        let is_in = |there: &str| {
+            let below = there.strip_prefix(path);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+        };
+        match variables.find(|(there, _)| is_in(there)) {
+            Some((_, name)) => {
+                let message =
+                    format!("is wrong; how is not told, as the secret ${{{name}}} is in it");
+                self.problem(at, path, &message)
+            }
+            None => self.problem(at, path, message),
         }
     }
 
@@ -187,6 +208,22 @@ impl File {
             let quoted = secret.escape_debug().to_string();
             text.replace(&quoted, MASK).replace(secret, MASK)
         })
+    }
+
+    /// An error without what a parser may have cut out of a secret.
+    fn hide_pieces(&self, message: String) -> String {
+        let hidden = self.notes.get().map(|notes| &*notes.hidden);
+        let is_inner =
+            |character: char| character.is_alphanumeric() || matches!(character, '_' | '-');
+        let mut pieces: Vec<_> = hidden
+            .unwrap_or_default()
+            .iter()
+            .flat_map(|secret| secret.split(|character| !is_inner(character)))
+            .filter(|piece| piece.len() >= TELLING)
+            .collect();
+        pieces.sort_by_key(|piece| Reverse(piece.len()));
+        let hide = |message: String, piece: &str| message.replace(piece, MASK);
+        pieces.into_iter().fold(message, hide)
     }
 
     fn part(&self, at: usize) -> (usize, &Part) {

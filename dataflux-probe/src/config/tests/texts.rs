@@ -14,6 +14,8 @@ fn environment(name: &str) -> Option<OsString> {
         "PATH_OF" => "/tmp/\"]\n[metrics.cpu]\n#",
         "DB_PASSWORD" => "hunter2 \"quoted\"",
         "SHORT_TOKEN" => "7",
+        "TWO_TOKEN" => "s3cr3t two QUX",
+        "CURLY_TOKEN" => "s3cr3{QUX}",
         _ => return None,
     };
     Some(value.into())
@@ -181,6 +183,37 @@ fn no_secret_is_told_by_an_error() {
             .unwrap();
         for secret in ["hunter2", "hun/ter2", "abc@", "1234567"] {
             assert!(!error.contains(secret), "{text}\ngives {error}");
+        }
+    }
+}
+
+#[test]
+fn no_part_of_a_secret_is_told_by_an_error() {
+    let output = |keys: &str| {
+        format!("[output.b]\nformatter = 'json'\nlogger = 'file'\nfile.path = 'b'\n{keys}")
+    };
+    for (text, expected) in [
+        (
+            output("filters = ['${TWO_TOKEN}']"),
+            "p.toml:5: output.b.filters: is wrong; how is not told, as the secret ${TWO_TOKEN} is in it",
+        ),
+        (
+            "[metrics.disk]\nlabels = { a = 1 }\ninterval = '${CURLY_TOKEN}'".to_owned(),
+            "p.toml:3: metrics.disk.interval: is wrong; how is not told, as the secret ${CURLY_TOKEN} is in it",
+        ),
+        (
+            output("labels = { token = 'hunter2{QUX' }\nfilters = ['hunter2']"),
+            "p.toml:6: output.b.filters: ",
+        ),
+        (
+            "[metrics.disk]\nunheard = '${TWO_TOKEN}'".to_owned(),
+            "p.toml:2: metrics.disk.unheard: unknown key; known: ",
+        ),
+    ] {
+        let error = with(&text, &[]).err().unwrap();
+        assert!(error.contains(expected), "{text}\ngives {error}");
+        for part in ["s3cr", "two", "QUX", "hunter2"] {
+            assert!(!error.contains(part), "{text}\ngives {error}");
         }
     }
 }
