@@ -106,6 +106,8 @@ async fn a_late_reader_joins_the_next_envelope_and_delays_nobody() {
         for number in 2..=4 {
             advance(PATIENCE + MS).await;
             until(|| quick_reads.load(Ordering::Relaxed) == number + 1).await;
+            // Its thread hands over what it read right after that, which nobody can see from here.
+            std::thread::sleep(300 * MS);
             advance(550 * MS).await;
             until(|| envelopes.envelopes().len() as u64 == number).await;
             if number < 4 {
